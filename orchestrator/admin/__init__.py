@@ -1,0 +1,1 @@
+"""HTTP for staff and monitors. Imported by assembly only."""

@@ -1,0 +1,1 @@
+"""The `tendon` commands, one module each, loaded only when named."""

@@ -1,0 +1,120 @@
+"""Every error Tendon raises on purpose, classed by what happens next.
+
+    TendonError
+    ├── Refused    the peer or caller gets a status and may correct itself
+    ├── Unfit      the study does not suit the pipeline: shown, not retried
+    ├── Transient  tried again with back-off
+    └── Broken     an operator must act
+
+Each error carries a `Fault`: a stable code, used in the API, the log and the manual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a code means and what the person who sees it can do."""
+
+    code: str
+    meaning: str
+    remedy: str
+
+
+class Fault(Enum):
+    """All stable codes. 1xxx receiving, 2xxx routing, 3xxx fitness, 4xxx work, 5xxx delivery, 9xxx site."""
+
+    NOT_DICOM = Meaning("TND-1001", "the file or data set is not DICOM", "send DICOM Part 10 files only")
+    TRUNCATED = Meaning("TND-1002", "the data set ends too early", "export the object again and send it once more")
+    NO_IDENTITY = Meaning(
+        "TND-1003", "the data set names no Study or Series Instance UID", "give the object its UIDs and send it again"
+    )
+    STORAGE_LOW = Meaning("TND-1004", "too little free space to accept more", "free space in the data folder")
+    STORE_FAILED = Meaning("TND-1005", "the object could not be stored", "see the service's log; then send again")
+    READING_LIMIT = Meaning(
+        "TND-1006", "the header is larger or deeper than we read", "the object is kept, but it is not routed"
+    )
+    UNKNOWN_PEER = Meaning("TND-1007", "this sender is not on the list", "add the node with may_send: true")
+    OTHER_VERSION = Meaning(
+        "TND-1008", "other bytes came under a known SOP Instance UID", "decide which version is right"
+    )
+
+    RULE_INVALID = Meaning("TND-2001", "the rule text is not valid", "correct the rule at the path named")
+    UNKNOWN_PIPELINE = Meaning("TND-2002", "no such pipeline is installed", "install it or correct the name")
+    UNKNOWN_DESTINATION = Meaning("TND-2003", "no such destination is configured", "add it or correct the name")
+    MANIFEST_INVALID = Meaning("TND-2004", "the pipeline's manifest is not valid", "correct the manifest")
+    EXAMPLE_FAILED = Meaning("TND-2005", "an example inside the rule does not hold", "correct the rule or the example")
+    IDENTITY_CONFLICT = Meaning(
+        "TND-2006", "the objects of this study name different patients", "correct the identity at the source"
+    )
+    PATIENT_UNKNOWN = Meaning(
+        "TND-2007", "the images name no patient id", "the result stays out of the EHR until a person decides"
+    )
+
+    NO_INPUT = Meaning("TND-3001", "no series suits the pipeline's input", "nothing: the pipeline does not apply")
+    GANTRY_TILT = Meaning("TND-3002", "the gantry was tilted", "reconstruct the series without tilt")
+    UNEVEN_SLICES = Meaning("TND-3003", "the slices are not evenly spaced", "reconstruct the series evenly")
+    MISSING_SLICES = Meaning("TND-3004", "slices are missing", "send the missing images")
+    DUPLICATE_SLICES = Meaning("TND-3005", "several images lie at the same place", "send one reconstruction a series")
+    NOT_A_VOLUME = Meaning("TND-3006", "the images do not form a volume", "nothing: the series is not a stack")
+    PIXELS_UNREADABLE = Meaning("TND-3007", "the pixels cannot be decoded", "export the images again")
+    OUT_OF_RANGE = Meaning("TND-3008", "outside what the pipeline was made for", "nothing: the study does not suit")
+    REGION_UNUSABLE = Meaning("TND-3009", "the drawn region cannot be used", "draw it on images of this study")
+    NOTHING_FOUND = Meaning("TND-3010", "the pipeline found nothing to show", "nothing: this is a result")
+    LOSSY_PIXELS = Meaning("TND-3011", "the images are lossily compressed", "send the original images")
+
+    STAGE_TIMEOUT = Meaning("TND-4001", "the stage ran longer than its limit", "look at the stage's log, then retry")
+    STAGE_DIED = Meaning("TND-4002", "the stage's process ended without a result", "retry; if it repeats, report it")
+    PIPELINE_FAULT = Meaning("TND-4003", "the pipeline failed by a programming fault", "report it to its author")
+    RESULT_INVALID = Meaning("TND-4004", "the pipeline handed back what it did not declare", "report it to its author")
+    LEASE_LOST = Meaning("TND-4005", "another worker has taken the stage over", "nothing: the other finishes it")
+    MEMORY_LIMIT = Meaning("TND-4006", "the stage needed more memory than it may use", "raise memory_mb, then retry")
+
+    PEER_UNREACHABLE = Meaning("TND-5001", "the destination does not answer", "it is tried again for 72 hours")
+    PEER_REFUSED = Meaning("TND-5002", "the destination refused the object", "see the status, correct, then retry")
+    NOT_PROVEN = Meaning("TND-5003", "the destination does not show the object", "it is asked and sent again")
+    DESTINATION_INVALID = Meaning("TND-5004", "the destination's settings are not valid", "correct them")
+
+    SETTING_INVALID = Meaning("TND-9001", "a setting is not valid", "correct the setting named")
+    SCHEMA_OLD = Meaning("TND-9002", "the database schema is not this version's", "run `tendon migrate`")
+    OBJECT_DAMAGED = Meaning("TND-9003", "a stored object's bytes have changed", "restore it from a backup")
+    NOT_FOUND = Meaning("TND-9004", "there is no such thing", "check the name or id")
+    WRONG_STATE = Meaning("TND-9005", "not possible in its present state", "see its state and reason")
+
+    @property
+    def code(self) -> str:
+        """The stable code, for instance TND-1001."""
+        return self.value.code
+
+
+class TendonError(Exception):
+    """A fault with one sentence of detail that holds no patient data."""
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        self.fault = fault
+        self.detail = detail or fault.value.meaning
+        super().__init__(f"{self.detail} [{fault.code}]")
+
+    @property
+    def code(self) -> str:
+        """The stable code of the fault."""
+        return self.fault.code
+
+
+class Refused(TendonError):
+    """The peer or caller gets a status."""
+
+
+class Unfit(TendonError):
+    """The study does not suit the pipeline; shown, not retried."""
+
+
+class Transient(TendonError):
+    """Worth trying again."""
+
+
+class Broken(TendonError):
+    """An operator must act."""

@@ -1,0 +1,159 @@
+"""Instances, series and studies as received, and when a series is ready to be worked on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+RegionKind = Literal["rtstruct", "seg"]
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """Who the images say they are of, verbatim. A patient is (issuer, id), never the id alone."""
+
+    id: str = ""
+    issuer: str = ""
+    name: str = ""
+    birth_date: str = ""
+    sex: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFact:
+    """A region named in an RT Structure Set or Segmentation and the series it was drawn on."""
+
+    name: str
+    kind: RegionKind
+    series_uid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Header facts of one instance, as routing and work need them; absent values are empty.
+
+    `orientation` and `position_mm` are Image Orientation and Position (Patient), LPS mm
+    (PS3.3 C.7.6.2); `spacing_mm` is (between rows, between columns).
+    `unreadable` says why nothing more is known; such an instance is stored but never routed.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    study_uid: str = ""
+    series_uid: str = ""
+    patient: Patient = Patient()
+    modality: str = ""
+    study_description: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    accession_number: str = ""
+    procedure_code: str = ""
+    series_description: str = ""
+    series_number: int | None = None
+    protocol: str = ""
+    body_part: str = ""
+    laterality: str = ""
+    patient_position: str = ""
+    patient_species: str = ""
+    patient_age: str = ""
+    station: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    kernel: str = ""
+    kvp: float | None = None
+    contrast_agent: str = ""
+    image_type: tuple[str, ...] = ()
+    instance_number: int | None = None
+    content_time: str = ""
+    rows: int = 0
+    columns: int = 0
+    frames: int = 1
+    samples_per_pixel: int = 1
+    photometric: str = ""
+    spacing_mm: tuple[float, float] | None = None
+    position_mm: tuple[float, float, float] | None = None
+    orientation: tuple[float, float, float, float, float, float] | None = None
+    slice_thickness_mm: float | None = None
+    gantry_tilt_deg: float | None = None
+    frame_of_reference_uid: str = ""
+    rescaled: bool = False
+    lossy: bool = False
+    regions: tuple[RegionFact, ...] = ()
+    unreadable: str = ""
+
+    def as_record(self) -> dict[str, Any]:
+        """JSON values of all that is not at its default."""
+        plain = asdict(self)
+        defaults = {f.name: f.default for f in fields(self)}
+        defaults["patient"] = asdict(Patient())
+        return {name: value for name, value in plain.items() if value != defaults[name]}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The header of a record made by `as_record`."""
+        values = dict(record)
+        values["patient"] = Patient(**values.get("patient", {}))
+        values["regions"] = tuple(RegionFact(**r) for r in values.get("regions", ()))
+        for name in ("image_type", "spacing_mm", "position_mm", "orientation"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One stored object: where its bytes are, when it came, and its header facts."""
+
+    header: Header
+    digest: str
+    size: int
+    received_at: datetime
+    association_id: str
+    is_own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Instances that share a Series Instance UID, oldest first, and whether more may come."""
+
+    uid: str
+    instances: tuple[Instance, ...]
+    is_receiving: bool = False
+
+    @property
+    def header(self) -> Header:
+        """Facts of the first instance: what all instances of a series share."""
+        return self.instances[0].header
+
+    @property
+    def last_received_at(self) -> datetime:
+        """When its newest instance was stored."""
+        return max(i.received_at for i in self.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All routable series of one Study Instance UID. Each late instance opens a new revision."""
+
+    uid: str
+    revision: int
+    series: tuple[Series, ...]
+
+    @property
+    def patients(self) -> frozenset[tuple[str, str]]:
+        """The distinct (issuer, id) its images name: more than one is an identity conflict (I5)."""
+        return frozenset((i.header.patient.issuer, i.header.patient.id) for s in self.series for i in s.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a series can be worked on, the signal that said so, or what it waits for."""
+
+    is_ready: bool
+    signal: str
+    ready_at: datetime | None = None

@@ -1,0 +1,1 @@
+"""Pictures and pages of the record of results, for people."""

@@ -1,0 +1,352 @@
+"""What the services need from the outside, as protocols. Adapters fulfil them; tests bring fakes.
+
+One contract suite per port runs on the fake and on the real thing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from orchestrator.domain.delivery import Delivery, Destination, Node, Output, OutputKind
+    from orchestrator.domain.geometry import Volume
+    from orchestrator.domain.job import Job, Stage
+    from orchestrator.domain.pipeline import Manifest
+    from orchestrator.domain.result import Provenance, Results
+    from orchestrator.domain.route import Condition, Decision, Rule
+    from orchestrator.domain.study import Header, Instance, Study
+
+
+class Clock(Protocol):
+    """The time, always aware and in UTC."""
+
+    def now(self) -> datetime:
+        """This moment."""
+
+
+class Identifiers(Protocol):
+    """New names for rows."""
+
+    def new(self) -> str:
+        """An identifier never given before."""
+
+
+class HeaderReader(Protocol):
+    """Reads header facts of a data set within bounds; never raises for what the bytes hold."""
+
+    def __call__(
+        self, data_set: bytes, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+    ) -> Header:
+        """Header facts, or a header whose `unreadable` says why there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """Where an object's bytes are: SHA-256 as lower-case hex, and how many."""
+
+    digest: str
+    size: int
+
+
+class ObjectWriter(Protocol):
+    """An object being written; it exists for others only after `commit`."""
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+
+    def commit(self) -> StoredObject:
+        """Make it durable under the name of its content. Raises Broken when that cannot be promised."""
+
+    def discard(self) -> None:
+        """Leave no trace. Harmless after `commit`."""
+
+
+class Objects(Protocol):
+    """Content-addressed bytes that survive a power cut once committed (I1)."""
+
+    def begin(self) -> ObjectWriter:
+        """Start an object."""
+
+    def read(self, digest: str) -> bytes:
+        """All bytes, checked against the digest. Raises Broken OBJECT_DAMAGED or NOT_FOUND."""
+
+    def path(self, digest: str) -> str:
+        """A file that holds the bytes, checked against the digest. Raises as `read`."""
+
+    def free_bytes(self) -> int:
+        """How much more can be stored."""
+
+
+class Announcer(Protocol):
+    """Tells workers that a lane has work. A lost message costs a delay, never a study."""
+
+    def announce(self, lane: str, priority: str) -> None:
+        """Wake workers of the lane."""
+
+
+class Catalog(Protocol):
+    """The pipelines installed."""
+
+    def manifests(self) -> Mapping[str, Manifest]:
+        """Valid manifests by pipeline name."""
+
+    def faults(self) -> Mapping[str, str]:
+        """Folders whose manifest is not valid, and why."""
+
+
+class Rulebook(Protocol):
+    """Turns rule text into rules and back into plain words."""
+
+    def rules(self, source: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
+        """Rules of the `rules:` list. Raises Refused RULE_INVALID naming the path of the fault."""
+
+    def condition(self, source: Mapping[str, Any], path: str) -> Condition:
+        """One condition tree, as rules and manifests write it. Raises as `rules`."""
+
+
+Outcome = Literal["accepted", "refused", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of one output at a destination; `detail` holds no patient data."""
+
+    output_id: str
+    outcome: Outcome
+    detail: str = ""
+
+
+class Sender(Protocol):
+    """Carries outputs to one kind of destination, and asks whether they are there."""
+
+    def send(self, destination: Destination, outputs: Sequence[tuple[Output, str]]) -> list[Sent]:
+        """Send outputs, each with the path of its bytes, over one association or call."""
+
+    def prove(self, destination: Destination, outputs: Sequence[Output]) -> dict[str, str]:
+        """Ask the destination; maps the id of each output it shows to the kind of proof."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportRequest:
+    """All that a report builder may use: results, what made them, the source volume and its files.
+
+    `source_files[k]` is the image of slice k of `volume` (None for a source without slices).
+    """
+
+    results: Results
+    provenance: Provenance
+    volume: Volume
+    source_files: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltObject:
+    """One output of the report stage, not yet stored. UIDs only for DICOM objects."""
+
+    kind: OutputKind
+    name: str
+    data: bytes
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    series_uid: str = ""
+    transfer_syntax_uid: str = ""
+
+
+class ReportBuilder(Protocol):
+    """Builds one sort of output; returns none where the results hold nothing for it."""
+
+    def __call__(self, request: ReportRequest) -> Sequence[BuiltObject]:
+        """Equal requests give equal bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """A peer's visit: the audit row of the receiving side."""
+
+    id: str
+    calling_ae: str
+    address: str
+    opened_at: datetime
+    closed_at: datetime | None = None
+    outcome: str = ""
+
+
+Added = Literal["new", "same", "version"]
+
+
+class Studies(Protocol):
+    """What was received."""
+
+    def open_association(self, association: Association) -> None:
+        """Note a visit."""
+
+    def close_association(self, association_id: str, now: datetime, outcome: str) -> None:
+        """Note its end."""
+
+    def close_abandoned(self, now: datetime) -> int:
+        """Close visits whose process died; returns how many."""
+
+    def add(self, instance: Instance) -> Added:
+        """Note an instance; marks its study as unsettled when it is new and routable.
+
+        `same`: these bytes are known. `version`: other bytes under a known UID, kept beside it.
+        """
+
+    def get(self, study_uid: str) -> Study | None:
+        """The study with its routable series (own outputs and unreadable objects left out)."""
+
+    def left_out(self, study_uid: str) -> list[Instance]:
+        """Instances of the study that are never routed: our own, and those we cannot read."""
+
+    def unsettled(self) -> list[str]:
+        """UIDs of studies with instances not yet routed, oldest first."""
+
+    def settle(self, study_uid: str, revision: int) -> bool:
+        """Close a revision; False when an instance came meanwhile."""
+
+    def page(self, limit: int, before: datetime | None) -> list[tuple[str, datetime]]:
+        """Study UIDs and the time of their newest instance, newest first."""
+
+    def claim_uids(self, uids: Iterable[str]) -> None:
+        """Enter UIDs we create into the ledger (I13)."""
+
+    def is_own(self, uid: str) -> bool:
+        """Whether we created this UID."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedStage:
+    """A stage leased to one worker, with its job."""
+
+    stage: Stage
+    job: Job
+
+
+class Jobs(Protocol):
+    """Decisions, jobs and their stages."""
+
+    def add_decisions(
+        self, study_uid: str, revision: int, rule_set_version: int, at: datetime, decisions: Sequence[Decision]
+    ) -> None:
+        """Keep every yes and no of one routing."""
+
+    def decisions(self, study_uid: str) -> list[tuple[int, int, datetime, Decision]]:
+        """(revision, rule-set version, time, decision), oldest first."""
+
+    def add(self, job: Job) -> None:
+        """Keep a new job."""
+
+    def save(self, job: Job) -> None:
+        """Keep a job's new state."""
+
+    def get(self, job_id: str) -> Job | None:
+        """The job."""
+
+    def of_study(self, study_uid: str) -> list[Job]:
+        """Jobs of the study, oldest first."""
+
+    def page(self, limit: int, before: str | None) -> list[Job]:
+        """Jobs, newest first, that come before the job id given."""
+
+    def in_state(self, *states: str) -> list[Job]:
+        """Jobs in these states, oldest first."""
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+
+    def add_stage(self, stage: Stage) -> None:
+        """Open a stage."""
+
+    def stages(self, job_id: str) -> list[Stage]:
+        """Stages of the job, in the order they were opened."""
+
+    def claim(self, lanes: Sequence[str], owner: str, now: datetime, lease_until: datetime) -> ClaimedStage | None:
+        """Lease the next stage that is ready, or whose lease has run out; attempt rises by one.
+
+        Highest priority first, then oldest.
+        """
+
+    def renew(self, stage: Stage, lease_until: datetime, progress: float, text: str) -> bool:
+        """Prolong the lease; False when another attempt owns it or the job was cancelled."""
+
+    def finish(self, stage: Stage) -> bool:
+        """Keep the stage's end; False, and nothing is kept, when another attempt owns it (I2)."""
+
+
+class Deliveries(Protocol):
+    """Outputs and their way to destinations."""
+
+    def add_output(self, output: Output) -> None:
+        """Keep an output."""
+
+    def outputs(self, job_id: str) -> list[Output]:
+        """Outputs of a job in the order they were built."""
+
+    def add(self, delivery: Delivery) -> None:
+        """Keep a delivery."""
+
+    def save(self, delivery: Delivery) -> None:
+        """Keep a delivery's new state."""
+
+    def of_job(self, job_id: str) -> list[Delivery]:
+        """Deliveries of a job."""
+
+    def due(self, now: datetime, limit: int) -> list[Delivery]:
+        """Deliveries waiting, sent or accepted that are due, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFile:
+    """What staff decide: nodes, destinations and rules, as one version."""
+
+    version: int
+    nodes: tuple[Node, ...]
+    destinations: tuple[Destination, ...]
+    rules: tuple[Mapping[str, Any], ...]
+    author: str
+    at: datetime
+
+
+class Site(Protocol):
+    """Versions of what staff decide. The newest is in force."""
+
+    def current(self) -> SiteFile | None:
+        """The version in force."""
+
+    def replace(self, site: SiteFile) -> None:
+        """Put a new version in force."""
+
+    def installation(self, proposed: str) -> str:
+        """The installation's name: the first one proposed is kept for ever."""
+
+
+class Unit(Protocol):
+    """One transaction over all records."""
+
+    @property
+    def studies(self) -> Studies:
+        """What was received."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """What was decided and done."""
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """What was sent."""
+
+    @property
+    def site(self) -> Site:
+        """What staff decide."""
+
+
+class Records(Protocol):
+    """The database: the row is the truth."""
+
+    def transaction(self) -> AbstractContextManager[Unit]:
+        """All or nothing; durable when the block ends without an error."""

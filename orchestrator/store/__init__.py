@@ -1,0 +1,1 @@
+"""Where records, objects and pipeline folders are kept. Imported by assembly only."""

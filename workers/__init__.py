@@ -1,0 +1,1 @@
+"""The engine room: claims stages, runs pipelines in confined children. Imports orchestrator; nobody imports it."""

@@ -1,0 +1,1 @@
+"""Commands that need the engine room, loaded only when named."""
