@@ -39,7 +39,8 @@ class Grid:
 
     def to_index(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """Indices (n, 3) in (k, j, i) order of LPS points (n, 3)."""
-        return np.linalg.solve(self.affine[:3, :3], (points_mm - self.affine[:3, 3]).T).T
+        index: NDArray[np.float64] = np.linalg.solve(self.affine[:3, :3], (points_mm - self.affine[:3, 3]).T).T
+        return index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
