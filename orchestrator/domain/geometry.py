@@ -39,8 +39,7 @@ class Grid:
 
     def to_index(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """Indices (n, 3) in (k, j, i) order of LPS points (n, 3)."""
-        index: NDArray[np.float64] = np.linalg.solve(self.affine[:3, :3], (points_mm - self.affine[:3, 3]).T).T
-        return index
+        return np.asarray(np.linalg.solve(self.affine[:3, :3], (points_mm - self.affine[:3, 3]).T).T, np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
