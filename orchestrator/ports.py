@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.geometry import Volume
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.pipeline import Manifest
+    from orchestrator.domain.report import Identity
     from orchestrator.domain.result import Provenance, Results
     from orchestrator.domain.route import Condition, Decision, Rule
     from orchestrator.domain.study import Header, Instance, Study
@@ -135,13 +136,16 @@ class Sender(Protocol):
 class ReportRequest:
     """All that a report builder may use: results, what made them, the source volume and its files.
 
-    `source_files[k]` is the image of slice k of `volume` (None for a source without slices).
+    `source_files[k]` is the DICOM file of slice k of `volume`; `identity` is read from the first of them.
+    `built` holds what the builders before this one made, so that a report can name or show it.
     """
 
     results: Results
     provenance: Provenance
     volume: Volume
     source_files: Sequence[str]
+    identity: Identity
+    built: tuple[BuiltObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,28 +192,35 @@ class Studies(Protocol):
     def close_association(self, association_id: str, now: datetime, outcome: str) -> None:
         """Note its end."""
 
+    def association(self, association_id: str) -> Association | None:
+        """The visit."""
+
     def close_abandoned(self, now: datetime) -> int:
         """Close visits whose process died; returns how many."""
 
-    def add(self, instance: Instance) -> Added:
-        """Note an instance; marks its study as unsettled when it is new and routable.
+    def add(self, instance: Instance, look_at: datetime) -> Added:
+        """Note an instance; its series is looked at for readiness from `look_at` on.
 
-        `same`: these bytes are known. `version`: other bytes under a known UID, kept beside it.
+        `same`: these bytes are known. `version`: other bytes under a known UID, kept beside it and
+        never routed. A new instance of a closed study opens a new revision.
         """
 
     def get(self, study_uid: str) -> Study | None:
-        """The study with its routable series (own outputs and unreadable objects left out)."""
+        """The study with its routable series (own outputs, versions and unreadable objects left out)."""
 
     def left_out(self, study_uid: str) -> list[Instance]:
-        """Instances of the study that are never routed: our own, and those we cannot read."""
+        """Instances of the study that are never routed."""
 
-    def unsettled(self) -> list[str]:
-        """UIDs of studies with instances not yet routed, oldest first."""
+    def due(self, now: datetime) -> list[str]:
+        """UIDs of studies with a series to look at: not settled, its time come, no association open on it."""
 
-    def settle(self, study_uid: str, revision: int) -> bool:
-        """Close a revision; False when an instance came meanwhile."""
+    def postpone(self, series_uid: str, look_at: datetime) -> None:
+        """Look at the series again later."""
 
-    def page(self, limit: int, before: datetime | None) -> list[tuple[str, datetime]]:
+    def settle(self, study_uid: str, series_uids: Iterable[str], *, close: bool) -> None:
+        """These series were routed as they are; `close` when nothing of the revision is left open."""
+
+    def page(self, limit: int) -> list[tuple[str, datetime]]:
         """Study UIDs and the time of their newest instance, newest first."""
 
     def claim_uids(self, uids: Iterable[str]) -> None:
@@ -250,8 +261,8 @@ class Jobs(Protocol):
     def of_study(self, study_uid: str) -> list[Job]:
         """Jobs of the study, oldest first."""
 
-    def page(self, limit: int, before: str | None) -> list[Job]:
-        """Jobs, newest first, that come before the job id given."""
+    def page(self, limit: int) -> list[Job]:
+        """Jobs, newest first."""
 
     def in_state(self, *states: str) -> list[Job]:
         """Jobs in these states, oldest first."""
@@ -276,6 +287,9 @@ class Jobs(Protocol):
 
     def finish(self, stage: Stage) -> bool:
         """Keep the stage's end; False, and nothing is kept, when another attempt owns it (I2)."""
+
+    def exhausted(self, now: datetime) -> list[ClaimedStage]:
+        """Stages whose lease ran out in their last allowed attempt."""
 
 
 class Deliveries(Protocol):
@@ -349,4 +363,7 @@ class Records(Protocol):
     """The database: the row is the truth."""
 
     def transaction(self) -> AbstractContextManager[Unit]:
-        """All or nothing; durable when the block ends without an error."""
+        """All or nothing, one writer at a time; durable when the block ends without an error."""
+
+    def reading(self) -> AbstractContextManager[Unit]:
+        """One consistent view; nothing may be written."""

@@ -1,0 +1,178 @@
+"""A stage is leased, run by a worker, and its end accepted once (I2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.delivery import Delivery, Output, job_state, wants
+from orchestrator.domain.errors import Broken, Fault, Transient, Unfit
+from orchestrator.domain.job import Stage, retry_delay_s
+from orchestrator.domain.route import RELEASE_ORDER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from orchestrator.domain.delivery import DeliveryState, Destination
+    from orchestrator.domain.errors import TendonError
+    from orchestrator.domain.job import Job
+    from orchestrator.domain.pipeline import Manifest
+    from orchestrator.ports import Announcer, BuiltObject, ClaimedStage, Clock, Identifiers, Records, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What the verbs of a worker need."""
+
+    records: Records
+    clock: Clock
+    identifiers: Identifiers
+    announcer: Announcer
+    lease_s: float
+
+
+def claim_stage(workshop: Workshop, lanes: Sequence[str], owner: str) -> ClaimedStage | None:
+    """Lease the next stage of these lanes; its job is running from now on."""
+    now = workshop.clock.now()
+    with workshop.records.transaction() as unit:
+        claimed = unit.jobs.claim(lanes, owner, now, now + timedelta(seconds=workshop.lease_s))
+        if claimed is not None and claimed.job.state == "waiting":
+            claimed = replace(claimed, job=claimed.job.changed("running", now))
+            unit.jobs.save(claimed.job)
+    return claimed
+
+
+def renew_lease(workshop: Workshop, stage: Stage, progress: float, text: str) -> bool:
+    """Prolong the lease; False when the stage is no longer ours."""
+    until = workshop.clock.now() + timedelta(seconds=workshop.lease_s)
+    with workshop.records.transaction() as unit:
+        return unit.jobs.renew(stage, until, progress, text)
+
+
+def complete_stage(workshop: Workshop, claimed: ClaimedStage, manifest: Manifest, artefacts: Mapping[str, str]) -> bool:
+    """Accept a stage's artefacts (name to digest) and open the next stage. False: another attempt owns it."""
+    now = workshop.clock.now()
+    following = manifest.after(claimed.stage.name)
+    assert following is not None, "the report stage is completed by `complete_report`"
+    plan = manifest.stage(following)
+    opened = Stage(
+        id=workshop.identifiers.new(),
+        job_id=claimed.job.id,
+        name=plan.name,
+        lane=plan.lane,
+        gpu=plan.gpu,
+        priority=claimed.job.priority,
+        created_at=now,
+        not_before=now,
+    )
+    with workshop.records.transaction() as unit:
+        if not unit.jobs.finish(_done(claimed.stage, now, artefacts)):
+            return False
+        unit.jobs.add_stage(opened)
+    workshop.announcer.announce(opened.lane, opened.priority)
+    return True
+
+
+def complete_report(workshop: Workshop, claimed: ClaimedStage, built: Sequence[tuple[BuiltObject, str]]) -> bool:
+    """Accept the report objects (each with its digest) and open their deliveries.
+
+    The UIDs enter the ledger before anything is sent, so that they are known when they come back (I13).
+    """
+    now = workshop.clock.now()
+    outputs = [_output(workshop, claimed.job, made, digest) for made, digest in built]
+    with workshop.records.transaction() as unit:
+        if not unit.jobs.finish(_done(claimed.stage, now, {o.name: o.digest for o in outputs})):
+            return False
+        unit.studies.claim_uids(o.sop_instance_uid for o in outputs if o.sop_instance_uid)
+        for output in outputs:
+            unit.deliveries.add_output(output)
+        deliveries = _deliveries(workshop, unit, claimed.job, outputs, now)
+        for delivery in deliveries:
+            unit.deliveries.add(delivery)
+        state, reason = job_state(deliveries)
+        unit.jobs.save(claimed.job.changed(state, now, reason=reason))
+    return True
+
+
+def _done(stage: Stage, now: datetime, artefacts: Mapping[str, str]) -> Stage:
+    return replace(stage, state="done", finished_at=now, progress=1.0, progress_text="", artefacts=artefacts)
+
+
+def _output(workshop: Workshop, job: Job, made: BuiltObject, digest: str) -> Output:
+    return Output(
+        id=workshop.identifiers.new(),
+        job_id=job.id,
+        kind=made.kind,
+        name=made.name,
+        digest=digest,
+        study_uid=job.study_uid if made.sop_instance_uid else "",
+        sop_class_uid=made.sop_class_uid,
+        sop_instance_uid=made.sop_instance_uid,
+        series_uid=made.series_uid,
+        transfer_syntax_uid=made.transfer_syntax_uid,
+    )
+
+
+def _deliveries(workshop: Workshop, unit: Unit, job: Job, outputs: Sequence[Output], now: datetime) -> list[Delivery]:
+    site = unit.site.current()
+    known = {d.name: d for d in site.destinations} if site else {}
+    study = unit.studies.get(job.study_uid)
+    has_patient = study is not None and all(patient_id for _, patient_id in study.patients)
+    opened = []
+    for name in () if job.release == "shadow" else job.send:
+        state, fault, reason = _opening(job, name, known.get(name), has_patient=has_patient)
+        for output in outputs:
+            if name not in known or wants(known[name], output.kind):
+                code = fault.code if fault else ""
+                opened.append(
+                    Delivery(
+                        workshop.identifiers.new(), job.id, output.id, name, state, now, now, code=code, reason=reason
+                    )
+                )
+    return opened
+
+
+def _opening(
+    job: Job, name: str, destination: Destination | None, *, has_patient: bool
+) -> tuple[DeliveryState, Fault | None, str]:
+    """In which state a delivery begins, and why."""
+    if destination is None:
+        return "quarantined", Fault.UNKNOWN_DESTINATION, f"there is no destination named {name}"
+    if destination.kind in ("fhir", "hl7v2") and not has_patient:
+        return "held", Fault.PATIENT_UNKNOWN, Fault.PATIENT_UNKNOWN.value.remedy
+    strictest = max((job.release, destination.release), key=RELEASE_ORDER.index)
+    if strictest != "at_once":
+        return "held", None, "waits for a person's review"
+    return "waiting", None, ""
+
+
+def fail_stage(workshop: Workshop, claimed: ClaimedStage, error: TendonError) -> bool:
+    """Accept that a stage ended without a result, and what follows from the kind of error."""
+    now = workshop.clock.now()
+    stage, job = claimed.stage, claimed.job
+    may_retry = isinstance(error, Transient) and stage.attempt < stage.attempts_allowed
+    ended = replace(
+        stage,
+        state="ready" if may_retry else "failed",
+        finished_at=now,
+        not_before=now + timedelta(seconds=retry_delay_s(stage.attempt)) if may_retry else now,
+        code=error.code,
+        reason=error.detail,
+    )
+    with workshop.records.transaction() as unit:
+        if not unit.jobs.finish(ended):
+            return False
+        if not may_retry:
+            state = "unfit" if isinstance(error, Unfit) else "failed"
+            unit.jobs.save(job.changed(state, now, reason=error.detail, code=error.code))
+    return True
+
+
+def fail_exhausted(workshop: Workshop) -> int:
+    """Give up on stages whose worker died in every attempt allowed; returns how many."""
+    with workshop.records.reading() as unit:
+        exhausted = unit.jobs.exhausted(workshop.clock.now())
+    error = Broken(Fault.STAGE_DIED, "the stage's worker died in every attempt")
+    return sum(fail_stage(workshop, claimed, error) for claimed in exhausted)

@@ -1,0 +1,129 @@
+"""Settings from `TENDON_*` in the environment or files under TENDON_SECRETS_DIR; read once, frozen."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from orchestrator.domain.errors import Broken, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_PREFIX: Final = "TENDON_"
+_AE_TITLE_LENGTH: Final = 16
+_LAST_PORT: Final = 65535
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a site decides before start. `origins` says where each value came from."""
+
+    data_dir: Path
+    database_url: str
+    pipelines_dirs: tuple[Path, ...]
+    ae_title: str
+    dicom_host: str
+    dicom_port: int
+    admin_host: str
+    admin_port: int
+    quiet_seconds: float
+    lease_seconds: float
+    installation: str
+    environment: str
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def objects_dir(self) -> Path:
+        """Where objects are kept."""
+        return self.data_dir / "objects"
+
+    @property
+    def work_dir(self) -> Path:
+        """Where stages run; emptied at start."""
+        return self.data_dir / "work"
+
+    @property
+    def is_test(self) -> bool:
+        """Whether every output is stamped TEST."""
+        return self.environment == "test"
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings. Raises Broken SETTING_INVALID naming the setting."""
+    source = _Source(os.environ if environment is None else environment)  # noqa: TID251
+    data_dir = Path(source.text("DATA_DIR", "tendon-data")).absolute()
+    return Settings(
+        data_dir=data_dir,
+        database_url=source.text("DATABASE_URL", f"sqlite:///{data_dir / 'tendon.db'}"),
+        pipelines_dirs=tuple(Path(p).absolute() for p in source.text("PIPELINES_DIR", "").split(":") if p),
+        ae_title=source.parsed("AE_TITLE", "TENDON", _ae_title),
+        dicom_host=source.text("DICOM_HOST", "127.0.0.1"),
+        dicom_port=source.parsed("DICOM_PORT", "11112", _port),
+        admin_host=source.text("ADMIN_HOST", "127.0.0.1"),
+        admin_port=source.parsed("ADMIN_PORT", "8080", _port),
+        quiet_seconds=source.parsed("QUIET_SECONDS", "30", _seconds),
+        lease_seconds=source.parsed("LEASE_SECONDS", "15", _seconds),
+        installation=source.text("INSTALLATION", ""),
+        environment=source.parsed("ENVIRONMENT", "production", _environment),
+        origins=source.origins,
+    )
+
+
+class _Source:
+    """Values by name, from the environment first, then from a file of the secrets folder."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._secrets = environment.get(f"{_PREFIX}SECRETS_DIR", "")
+        self.origins: dict[str, str] = {}
+
+    def text(self, name: str, default: str) -> str:
+        key = _PREFIX + name
+        secret = Path(self._secrets) / key if self._secrets else None
+        if key in self._environment:
+            value, origin = self._environment[key], "environment"
+        elif secret is not None and secret.is_file():
+            value, origin = secret.read_text(encoding="utf-8").strip(), "secrets folder"
+        else:
+            value, origin = default, "default"
+        self.origins[key] = origin
+        return value
+
+    def parsed(self, name: str, default: str, parse: Callable[[str], Value]) -> Value:
+        text = self.text(name, default)
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise Broken(Fault.SETTING_INVALID, f"{_PREFIX}{name}: {error}") from error
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isdigit() else -1
+    if not 0 <= port <= _LAST_PORT:
+        raise ValueError("must be a port number, 0 to 65535 (0: any free port)")
+    return port
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError("must be a number of seconds above 0")
+    return value
+
+
+def _ae_title(text: str) -> str:
+    title = text.strip()
+    if not 0 < len(title) <= _AE_TITLE_LENGTH or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ValueError("must be 1 to 16 ASCII characters without a backslash (PS3.5 VR AE)")
+    return title
+
+
+def _environment(text: str) -> str:
+    if text not in ("production", "test"):
+        raise ValueError("must be production or test")
+    return text

@@ -1,0 +1,190 @@
+"""Rows of decisions, jobs and stages: the port `Jobs`. The claim is the one place where dialects may differ."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+
+from orchestrator.domain.job import Job, JobInput, Stage
+from orchestrator.domain.route import PRIORITY_ORDER, Decision
+from orchestrator.ports import ClaimedStage
+from orchestrator.store.tables import decisions, jobs, stages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Row
+
+_WORKABLE = ("waiting", "running")
+
+
+class JobRows:
+    """The port `Jobs` within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add_decisions(
+        self, study_uid: str, revision: int, rule_set_version: int, at: datetime, made: Sequence[Decision]
+    ) -> None:
+        for decision in made:
+            self._connection.execute(
+                insert(decisions).values(
+                    study_uid=study_uid,
+                    revision=revision,
+                    rule_set_version=rule_set_version,
+                    at=at,
+                    **asdict(decision),
+                )
+            )
+
+    def decisions(self, study_uid: str) -> list[tuple[int, int, datetime, Decision]]:
+        rows = self._connection.execute(
+            select(decisions).where(decisions.c.study_uid == study_uid).order_by(decisions.c.id)
+        )
+        return [
+            (
+                row.revision,
+                row.rule_set_version,
+                row.at,
+                Decision(row.rule, row.pipeline, row.series_uid, row.is_yes, row.reason, row.code),
+            )
+            for row in rows
+        ]
+
+    def add(self, job: Job) -> None:
+        self._connection.execute(insert(jobs).values(**asdict(job)))
+
+    def save(self, job: Job) -> None:
+        self._connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(state=job.state, reason=job.reason, code=job.code, changed_at=job.changed_at)
+        )
+
+    def get(self, job_id: str) -> Job | None:
+        row = self._connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        return None if row is None else _job(row)
+
+    def of_study(self, study_uid: str) -> list[Job]:
+        rows = self._connection.execute(select(jobs).where(jobs.c.study_uid == study_uid).order_by(jobs.c.number))
+        return [_job(row) for row in rows]
+
+    def page(self, limit: int) -> list[Job]:
+        rows = self._connection.execute(select(jobs).order_by(jobs.c.number.desc()).limit(limit))
+        return [_job(row) for row in rows]
+
+    def in_state(self, *states: str) -> list[Job]:
+        rows = self._connection.execute(select(jobs).where(jobs.c.state.in_(states)).order_by(jobs.c.number))
+        return [_job(row) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        rows = self._connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+        return {row[0]: row[1] for row in rows}
+
+    def add_stage(self, stage: Stage) -> None:
+        values = asdict(stage)
+        self._connection.execute(insert(stages).values(rank=PRIORITY_ORDER.index(stage.priority), **values))
+
+    def stages(self, job_id: str) -> list[Stage]:
+        rows = self._connection.execute(select(stages).where(stages.c.job_id == job_id).order_by(stages.c.number))
+        return [_stage(row) for row in rows]
+
+    def claim(self, lanes: Sequence[str], owner: str, now: datetime, lease_until: datetime) -> ClaimedStage | None:
+        free = or_(
+            and_(stages.c.state == "ready", stages.c.not_before <= now),
+            and_(stages.c.state == "leased", stages.c.lease_until <= now),
+        )
+        candidate = (
+            select(stages.c.id)
+            .join(jobs, jobs.c.id == stages.c.job_id)
+            .where(
+                free,
+                stages.c.lane.in_(lanes),
+                stages.c.attempt < stages.c.attempts_allowed,
+                jobs.c.state.in_(_WORKABLE),
+            )
+            .order_by(stages.c.rank.desc(), stages.c.number)
+            .limit(1)
+            .scalar_subquery()
+        )
+        row = self._connection.execute(
+            update(stages)
+            .where(stages.c.id == candidate)
+            .values(
+                state="leased",
+                attempt=stages.c.attempt + 1,
+                owner=owner,
+                lease_until=lease_until,
+                started_at=now,
+                progress=0.0,
+                progress_text="",
+            )
+            .returning(stages)
+        ).one_or_none()
+        return None if row is None else self._with_job(_stage(row))
+
+    def _with_job(self, stage: Stage) -> ClaimedStage:
+        job = self.get(stage.job_id)
+        assert job is not None, "a stage's job is kept by a foreign key"
+        return ClaimedStage(stage, job)
+
+    @staticmethod
+    def _owned(stage: Stage) -> ColumnElement[bool]:
+        workable = exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE))
+        return and_(stages.c.id == stage.id, stages.c.attempt == stage.attempt, stages.c.state == "leased", workable)
+
+    def renew(self, stage: Stage, lease_until: datetime, progress: float, text: str) -> bool:
+        renewed = self._connection.execute(
+            update(stages)
+            .where(self._owned(stage))
+            .values(lease_until=lease_until, progress=progress, progress_text=text)
+        )
+        return renewed.rowcount == 1
+
+    def finish(self, stage: Stage) -> bool:
+        finished = self._connection.execute(
+            update(stages)
+            .where(self._owned(stage))
+            .values(
+                state=stage.state,
+                not_before=stage.not_before,
+                lease_until=None,
+                finished_at=stage.finished_at,
+                progress=stage.progress,
+                progress_text=stage.progress_text,
+                code=stage.code,
+                reason=stage.reason,
+                artefacts=dict(stage.artefacts),
+            )
+        )
+        return finished.rowcount == 1
+
+    def exhausted(self, now: datetime) -> list[ClaimedStage]:
+        rows = self._connection.execute(
+            select(stages)
+            .join(jobs, jobs.c.id == stages.c.job_id)
+            .where(
+                stages.c.state == "leased",
+                stages.c.lease_until <= now,
+                stages.c.attempt >= stages.c.attempts_allowed,
+                jobs.c.state.in_(_WORKABLE),
+            )
+        ).all()
+        return [self._with_job(_stage(row)) for row in rows]
+
+
+def _job(row: Row[Any]) -> Job:
+    values = {name: value for name, value in row._mapping.items() if name != "number"}  # noqa: SLF001
+    values["inputs"] = tuple(JobInput(**given) for given in values["inputs"])
+    values["send"] = tuple(values["send"])
+    values["rules"] = tuple(values["rules"])
+    return Job(**values)
+
+
+def _stage(row: Row[Any]) -> Stage:
+    left_out = ("number", "rank")
+    return Stage(**{name: value for name, value in row._mapping.items() if name not in left_out})  # noqa: SLF001

@@ -1,0 +1,197 @@
+"""Rows of what was received: the port `Studies`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, and_, exists, insert, select, update
+
+from orchestrator.domain.study import Header, Instance, Series, Study
+from orchestrator.ports import Association
+from orchestrator.store.tables import associations, instances, own_uids, series, studies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from sqlalchemy import Row
+
+    from orchestrator.ports import Added
+
+
+class StudyRows:
+    """The port `Studies` within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def open_association(self, association: Association) -> None:
+        self._connection.execute(
+            insert(associations).values(
+                id=association.id,
+                calling_ae=association.calling_ae,
+                address=association.address,
+                opened_at=association.opened_at,
+                closed_at=association.closed_at,
+                outcome=association.outcome,
+            )
+        )
+
+    def close_association(self, association_id: str, now: datetime, outcome: str) -> None:
+        self._connection.execute(
+            update(associations).where(associations.c.id == association_id).values(closed_at=now, outcome=outcome)
+        )
+
+    def association(self, association_id: str) -> Association | None:
+        row = self._connection.execute(select(associations).where(associations.c.id == association_id)).one_or_none()
+        return None if row is None else Association(**row._mapping)  # noqa: SLF001
+
+    def close_abandoned(self, now: datetime) -> int:
+        closed = self._connection.execute(
+            update(associations)
+            .where(associations.c.closed_at.is_(None))
+            .values(closed_at=now, outcome="the receiving process ended")
+        )
+        return closed.rowcount
+
+    def add(self, instance: Instance, look_at: datetime) -> Added:
+        header = instance.header
+        known = self._connection.execute(
+            select(instances.c.digest).where(instances.c.sop_instance_uid == header.sop_instance_uid)
+        ).scalars()
+        digests = set(known)
+        if instance.digest in digests:
+            return "same"
+        is_routable = not (digests or instance.is_own or header.unreadable)
+        self._connection.execute(
+            insert(instances).values(
+                sop_instance_uid=header.sop_instance_uid,
+                digest=instance.digest,
+                study_uid=header.study_uid,
+                series_uid=header.series_uid,
+                size=instance.size,
+                received_at=instance.received_at,
+                association_id=instance.association_id,
+                is_own=instance.is_own,
+                is_routable=is_routable,
+                header=header.as_record(),
+            )
+        )
+        if is_routable:
+            self._note_study(header.study_uid, instance.received_at)
+            self._note_series(header.study_uid, header.series_uid, look_at)
+        return "version" if digests else "new"
+
+    def _note_study(self, uid: str, received_at: datetime) -> None:
+        row = self._connection.execute(select(studies).where(studies.c.uid == uid)).one_or_none()
+        if row is None:
+            self._connection.execute(
+                insert(studies).values(uid=uid, revision=1, is_closed=False, newest_at=received_at)
+            )
+            return
+        self._connection.execute(
+            update(studies)
+            .where(studies.c.uid == uid)
+            .values(revision=row.revision + int(row.is_closed), is_closed=False, newest_at=received_at)
+        )
+
+    def _note_series(self, study_uid: str, uid: str, look_at: datetime) -> None:
+        key = and_(series.c.uid == uid, series.c.study_uid == study_uid)
+        changed = self._connection.execute(update(series).where(key).values(is_settled=False, look_at=look_at))
+        if not changed.rowcount:
+            self._connection.execute(
+                insert(series).values(uid=uid, study_uid=study_uid, is_settled=False, look_at=look_at)
+            )
+
+    def get(self, study_uid: str) -> Study | None:
+        row = self._connection.execute(select(studies).where(studies.c.uid == study_uid)).one_or_none()
+        if row is None:
+            return None
+        found = self._connection.execute(
+            select(instances)
+            .where(instances.c.study_uid == study_uid, instances.c.is_routable)
+            .order_by(instances.c.series_uid, instances.c.id)
+        )
+        receiving = set(self._connection.execute(self._receiving(study_uid)).scalars())
+        settled = set(
+            self._connection.execute(
+                select(series.c.uid).where(series.c.study_uid == study_uid, series.c.is_settled)
+            ).scalars()
+        )
+        return Study(
+            uid=study_uid,
+            revision=row.revision,
+            series=tuple(
+                Series(uid, tuple(_instance(r) for r in rows), uid in receiving, uid in settled)
+                for uid, rows in groupby(found, key=lambda r: r.series_uid)
+            ),
+        )
+
+    @staticmethod
+    def _receiving(study_uid: str) -> Any:
+        return (
+            select(instances.c.series_uid)
+            .join(associations, associations.c.id == instances.c.association_id)
+            .where(instances.c.study_uid == study_uid, associations.c.closed_at.is_(None))
+            .distinct()
+        )
+
+    def left_out(self, study_uid: str) -> list[Instance]:
+        rows = self._connection.execute(
+            select(instances)
+            .where(instances.c.study_uid == study_uid, ~instances.c.is_routable)
+            .order_by(instances.c.id)
+        )
+        return [_instance(row) for row in rows]
+
+    def due(self, now: datetime) -> list[str]:
+        open_on_series = exists().where(
+            instances.c.series_uid == series.c.uid,
+            instances.c.association_id == associations.c.id,
+            associations.c.closed_at.is_(None),
+        )
+        rows = self._connection.execute(
+            select(series.c.study_uid)
+            .where(~series.c.is_settled, series.c.look_at <= now, ~open_on_series)
+            .order_by(series.c.look_at)
+        )
+        return list(dict.fromkeys(rows.scalars()))
+
+    def postpone(self, series_uid: str, look_at: datetime) -> None:
+        self._connection.execute(update(series).where(series.c.uid == series_uid).values(look_at=look_at))
+
+    def settle(self, study_uid: str, series_uids: Iterable[str], *, close: bool) -> None:
+        self._connection.execute(
+            update(series)
+            .where(series.c.study_uid == study_uid, series.c.uid.in_(list(series_uids)))
+            .values(is_settled=True)
+        )
+        if close:
+            self._connection.execute(update(studies).where(studies.c.uid == study_uid).values(is_closed=True))
+
+    def page(self, limit: int) -> list[tuple[str, datetime]]:
+        rows = self._connection.execute(
+            select(studies.c.uid, studies.c.newest_at).order_by(studies.c.newest_at.desc()).limit(limit)
+        )
+        return [(row.uid, row.newest_at) for row in rows]
+
+    def claim_uids(self, uids: Iterable[str]) -> None:
+        wanted = set(uids)
+        known = set(self._connection.execute(select(own_uids.c.uid).where(own_uids.c.uid.in_(wanted))).scalars())
+        for uid in sorted(wanted - known):
+            self._connection.execute(insert(own_uids).values(uid=uid))
+
+    def is_own(self, uid: str) -> bool:
+        return self._connection.execute(select(own_uids.c.uid).where(own_uids.c.uid == uid)).first() is not None
+
+
+def _instance(row: Row[Any]) -> Instance:
+    return Instance(
+        header=Header.from_record(row.header),
+        digest=row.digest,
+        size=row.size,
+        received_at=row.received_at,
+        association_id=row.association_id,
+        is_own=row.is_own,
+    )
