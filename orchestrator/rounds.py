@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.service.delivering import deliver_due
-from orchestrator.service.routing import route_due
+from orchestrator.service.routing import due_studies, put_off, route_study
 from orchestrator.service.working import fail_exhausted
 
 if TYPE_CHECKING:
@@ -52,17 +53,23 @@ class Rounds:
         while not self._stopping.is_set():
             try:
                 step()
-            except Exception as error:  # noqa: BLE001 - a round that ends takes the service down with it
-                _log.error("round failed: %s", type(error).__name__, exc_info=_without_values(error))  # noqa: TRY400
+            except Exception as error:  # noqa: BLE001 - one failed round must not end all later ones
+                _log.error("round failed: %s", _where(error))
                 self._stopping.wait(_PAUSE_AFTER_FAULT_S)
             self._stopping.wait(_PAUSE_S)
 
 
 def _route(router: Router, workshop: Workshop) -> None:
-    route_due(router)
+    for study_uid in due_studies(router):
+        try:
+            route_study(router, study_uid)
+        except Exception as error:  # noqa: BLE001 - one study that cannot be routed must not stop the others
+            _log.error("study %s cannot be routed: %s", study_uid, _where(error))
+            put_off(router, study_uid)
     fail_exhausted(workshop)
 
 
-def _without_values(error: Exception) -> Exception:
-    """The error for the log: its kind and where, but not its text, which may quote records."""
-    return type("Hidden" + type(error).__name__, (Exception,), {})().with_traceback(error.__traceback__)
+def _where(error: Exception) -> str:
+    """Kind and place of an error for the log; its text may quote records, so it stays out."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {place.name}, line {place.lineno} of {place.filename}"

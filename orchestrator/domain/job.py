@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from orchestrator.domain.errors import Fault, Refused
 
@@ -27,7 +27,7 @@ JobState = Literal[
 ]
 StageState = Literal["ready", "leased", "done", "failed"]
 
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS: Final = 3
 
 _JOB_CHANGES: dict[JobState, frozenset[JobState]] = {
     "waiting": frozenset({"running", "held", "unfit", "cancelled", "superseded", "failed"}),
@@ -106,6 +106,7 @@ class Stage:
     not_before: datetime
     state: StageState = "ready"
     attempt: int = 0
+    attempts_allowed: int = MAX_ATTEMPTS
     owner: str = ""
     lease_until: datetime | None = None
     started_at: datetime | None = None
@@ -120,8 +121,3 @@ class Stage:
 def retry_delay_s(attempt: int) -> float:
     """Seconds before attempt + 1 after a transient failure: 1, 2, 4 … at most 60."""
     return float(min(2 ** max(attempt - 1, 0), 60))
-
-
-def may_try_again(attempt: int) -> bool:
-    """A stage that failed or died `attempt` times gets another try only while under the limit."""
-    return attempt < MAX_ATTEMPTS

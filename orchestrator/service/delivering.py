@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.delivery import job_state
-from orchestrator.domain.errors import Fault
+from orchestrator.domain.errors import Broken, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -98,9 +98,10 @@ def _send(dispatch: Dispatch, sender: Sender, destination: Destination, parcels:
     allowed = _still_allowed(dispatch, parcels)
     if not allowed:
         return
-    marked = [_Parcel(replace(p.delivery, state="sent"), p.output) for p in allowed]
+    paths = _intact(dispatch, allowed)
+    marked = [_Parcel(replace(p.delivery, state="sent"), p.output) for p in allowed if p.output.id in paths]
     _save(dispatch, [p.delivery for p in marked])
-    answers = sender.send(destination, [(p.output, dispatch.objects.path(p.output.digest)) for p in marked])
+    answers = sender.send(destination, [(p.output, paths[p.output.id]) for p in marked]) if marked else []
     outcome = {answer.output_id: answer for answer in answers}
     now = dispatch.clock.now()
     answered = [_Parcel(_after(p.delivery, outcome[p.output.id], destination, now), p.output) for p in marked]
@@ -109,6 +110,19 @@ def _send(dispatch: Dispatch, sender: Sender, destination: Destination, parcels:
     if destination.proof != "ack":
         unseen = _prove(dispatch, sender, destination, accepted)
         _save(dispatch, [_unproven(p.delivery, dispatch.clock.now()) for p in unseen])
+
+
+def _intact(dispatch: Dispatch, parcels: Sequence[_Parcel]) -> dict[str, str]:
+    """Paths by output id; what has changed on disk is never sent."""
+    paths: dict[str, str] = {}
+    damaged = []
+    for parcel in parcels:
+        try:
+            paths[parcel.output.id] = dispatch.objects.path(parcel.output.digest)
+        except Broken as error:
+            damaged.append(parcel.delivery.quarantined(code=error.code, reason=error.detail))
+    _save(dispatch, damaged)
+    return paths
 
 
 def _after(delivery: Delivery, answer: Sent, destination: Destination, now: datetime) -> Delivery:

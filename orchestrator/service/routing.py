@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import Job, Stage
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.study import Study
     from orchestrator.ports import Announcer, Catalog, Clock, Identifiers, Records, Rulebook, SiteFile, Unit
 
-_REPLACEABLE = ("waiting", "running", "held", "failed", "delivering")
+_PUT_OFF: Final = timedelta(seconds=60)
+_REPLACEABLE: Final = ("waiting", "running", "held", "failed", "delivering")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +37,32 @@ class Router:
     quiet_s: float
 
 
-def route_due(router: Router) -> int:
-    """Route every study with a series whose time has come; returns how many were looked at."""
+def due_studies(router: Router) -> list[str]:
+    """UIDs of the studies with a series whose time has come."""
     with router.records.reading() as unit:
-        uids = unit.studies.due(router.clock.now())
-    for uid in uids:
-        for stage in route_study(router, uid):
-            router.announcer.announce(stage.lane, stage.priority)
-    return len(uids)
+        return unit.studies.due(router.clock.now())
 
 
-def route_study(router: Router, study_uid: str) -> list[Stage]:
-    """Route the ready series of one study; returns the stages opened.
+def put_off(router: Router, study_uid: str) -> None:
+    """Look at a study that could not be routed again later, so that it holds up no other."""
+    look_at = router.clock.now() + _PUT_OFF
+    with router.records.transaction() as unit:
+        study = unit.studies.get(study_uid)
+        for series in study.series if study else ():
+            unit.studies.postpone(series.uid, look_at)
+
+
+def route_study(router: Router, study_uid: str) -> None:
+    """Route the ready series of one study and wake the workers.
 
     While other series are still coming only jobs that nothing later can change are started; when
     all are ready the revision is closed and every yes and no is kept (I6).
     """
+    for stage in _route(router, study_uid):
+        router.announcer.announce(stage.lane, stage.priority)
+
+
+def _route(router: Router, study_uid: str) -> list[Stage]:
     now = router.clock.now()
     with router.records.transaction() as unit:
         study, site = unit.studies.get(study_uid), unit.site.current()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import DeliveryState, Destination
     from orchestrator.domain.errors import TendonError
-    from orchestrator.domain.job import Job
+    from orchestrator.domain.job import Job, JobState
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.ports import Announcer, BuiltObject, ClaimedStage, Clock, Identifiers, Records, Unit
 
@@ -105,14 +106,21 @@ def _output(workshop: Workshop, job: Job, made: BuiltObject, digest: str) -> Out
         id=workshop.identifiers.new(),
         job_id=job.id,
         kind=made.kind,
-        name=made.name,
+        name=_lasting_name(made.name, job),
         digest=digest,
-        study_uid=job.study_uid if made.sop_instance_uid else "",
+        study_uid=job.study_uid,
         sop_class_uid=made.sop_class_uid,
         sop_instance_uid=made.sop_instance_uid,
         series_uid=made.series_uid,
         transfer_syntax_uid=made.transfer_syntax_uid,
     )
+
+
+def _lasting_name(name: str, job: Job) -> str:
+    """A file name that tells results of other studies and series apart, and stays when a result is renewed."""
+    subject = hashlib.sha256(f"{job.study_uid} {job.primary.series_uid}".encode()).hexdigest()[:12]
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}-{subject}{dot}{suffix}"
 
 
 def _deliveries(workshop: Workshop, unit: Unit, job: Job, outputs: Sequence[Output], now: datetime) -> list[Delivery]:
@@ -165,7 +173,7 @@ def fail_stage(workshop: Workshop, claimed: ClaimedStage, error: TendonError) ->
         if not unit.jobs.finish(ended):
             return False
         if not may_retry:
-            state = "unfit" if isinstance(error, Unfit) else "failed"
+            state: JobState = "unfit" if isinstance(error, Unfit) else "failed"
             unit.jobs.save(job.changed(state, now, reason=error.detail, code=error.code))
     return True
 
