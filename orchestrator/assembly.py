@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator import shipped
+from orchestrator.admin.app import AdminServer, application
 from orchestrator.dicom.facts import part10_prefix, read_header
 from orchestrator.dicom.scp import StorageScp
 from orchestrator.dicom.scu import DicomSender
@@ -25,8 +26,11 @@ from orchestrator.store.folder import FolderSender
 from orchestrator.store.objects import DirectoryObjects
 from orchestrator.store.records import DatabaseRecords, open_engine
 from orchestrator.store.schema import is_current, migrate
+from orchestrator.telemetry import metrics_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from sqlalchemy import Engine
 
     from orchestrator.ports import Catalog, Rulebook
@@ -73,6 +77,12 @@ class System:
     def workshop(self) -> Workshop:
         """What workers ask."""
         return Workshop(self.records, self.clock, self.identifiers, self.announcer, self.settings.lease_seconds)
+
+    def admin(self, checks: Mapping[str, Callable[[], bool]]) -> AdminServer:
+        """The HTTP server on its bound socket, not started. `checks` say whether the other parts work."""
+        listening = socket.create_server((self.settings.admin_host, self.settings.admin_port))
+        metrics = metrics_of(self.records, self.objects)
+        return AdminServer(application(metrics=metrics, checks=checks), listening)
 
     def rounds(self) -> Rounds:
         """The timed rounds, not started."""

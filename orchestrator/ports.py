@@ -223,6 +223,9 @@ class Studies(Protocol):
     def page(self, limit: int) -> list[tuple[str, datetime]]:
         """Study UIDs and the time of their newest instance, newest first."""
 
+    def counts(self) -> dict[str, int]:
+        """How many instances are routable and how many are not."""
+
     def claim_uids(self, uids: Iterable[str]) -> None:
         """Enter UIDs we create into the ledger (I13)."""
 
@@ -309,6 +312,9 @@ class Deliveries(Protocol):
 
     def of_job(self, job_id: str) -> list[Delivery]:
         """Deliveries of a job."""
+
+    def counts(self) -> dict[str, int]:
+        """How many deliveries are in each state."""
 
     def due(self, now: datetime, limit: int) -> list[Delivery]:
         """Deliveries waiting, sent or accepted that are due, oldest first."""

@@ -74,6 +74,20 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a child process that shall see the same settings, and nothing else."""
+    values = {
+        "DATA_DIR": settings.data_dir,
+        "DATABASE_URL": settings.database_url,
+        "PIPELINES_DIR": ":".join(str(folder) for folder in settings.pipelines_dirs),
+        "AE_TITLE": settings.ae_title,
+        "LEASE_SECONDS": settings.lease_seconds,
+        "QUIET_SECONDS": settings.quiet_seconds,
+        "ENVIRONMENT": settings.environment,
+    }
+    return {"PATH": os.defpath, **{_PREFIX + name: str(value) for name, value in values.items()}}
+
+
 class _Source:
     """Values by name, from the environment first, then from a file of the secrets folder."""
 

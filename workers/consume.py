@@ -14,11 +14,12 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
+from orchestrator.service.reporting import content_time
+
 from orchestrator.domain.errors import Broken, Fault, TendonError, Transient
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.result import Provenance
 from orchestrator.ports import BuiltObject
-from orchestrator.service.reporting import content_time
 from orchestrator.service.working import claim_stage, complete_report, complete_stage, fail_stage, renew_lease
 from workers.perform.task import OUTPUTS_FILE, RESULTS_FILE, Task, TaskInput, load_error
 

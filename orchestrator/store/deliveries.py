@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from orchestrator.domain.delivery import Delivery, Output
 from orchestrator.store.tables import deliveries, outputs
@@ -42,6 +42,10 @@ class DeliveryRows:
             select(deliveries).where(deliveries.c.job_id == job_id).order_by(deliveries.c.number)
         )
         return [Delivery(**_values(row)) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        rows = self._connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
+        return {row[0]: row[1] for row in rows}
 
     def due(self, now: datetime, limit: int) -> list[Delivery]:
         rows = self._connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, and_, exists, insert, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, select, update
 
 from orchestrator.domain.study import Header, Instance, Series, Study
 from orchestrator.ports import Association
@@ -175,6 +175,10 @@ class StudyRows:
             select(studies.c.uid, studies.c.newest_at).order_by(studies.c.newest_at.desc()).limit(limit)
         )
         return [(row.uid, row.newest_at) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        rows = self._connection.execute(select(instances.c.is_routable, func.count()).group_by(instances.c.is_routable))
+        return {"routable" if row[0] else "not routable": row[1] for row in rows}
 
     def claim_uids(self, uids: Iterable[str]) -> None:
         wanted = set(uids)

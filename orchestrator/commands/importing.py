@@ -1,0 +1,57 @@
+"""Put nodes, destinations and rules of one YAML file in force, as a new version."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from getpass import getuser
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from orchestrator import settings
+from orchestrator.assembly import open_system
+from orchestrator.domain.errors import Fault, Refused
+from orchestrator.rulebook.sitefile import parse_site
+from orchestrator.service.operating import replace_site
+
+if TYPE_CHECKING:
+    import argparse
+
+    from orchestrator.assembly import System
+    from orchestrator.domain.delivery import Destination
+
+EXAMPLE: Final = "tendon import site.yaml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which file."""
+    parser.add_argument("file", type=Path, help="YAML with nodes:, destinations: and rules: (it replaces all of them)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything first, then replace everything, or nothing."""
+    try:
+        text = arguments.file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(Fault.NOT_FOUND, f"{arguments.file} cannot be read as text") from error
+    system = open_system(settings.load())
+    nodes, destinations, rules = parse_site(text)
+    _check_rules(system, rules, destinations)
+    here = arguments.file.absolute().parent
+    rooted = tuple(_rooted(destination, here) for destination in destinations)
+    site = replace_site(system.records, system.clock, nodes, rooted, rules, getuser())
+    sys.stdout.write(
+        f"Version {site.version} is in force: {len(nodes)} nodes, {len(destinations)} destinations, {len(rules)} rules\n"
+    )
+    return 0
+
+
+def _check_rules(system: System, rules: tuple[object, ...], destinations: tuple[Destination, ...]) -> None:
+    findings = system.rulebook.check(rules, list(system.catalog.manifests()), [d.name for d in destinations])
+    if findings:
+        raise Refused(Fault.RULE_INVALID, "; ".join(f"{f.path}: {f.message}" for f in findings[:5]))
+
+
+def _rooted(destination: Destination, here: Path) -> Destination:
+    """A folder named relative to the file."""
+    return replace(destination, path=str(here / destination.path)) if destination.kind == "folder" else destination

@@ -1,0 +1,120 @@
+"""Run everything on this machine: receiving, routing, workers, delivering, HTTP for monitors."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Final
+
+from orchestrator import settings
+from orchestrator.assembly import open_system
+from orchestrator.telemetry import log_to_stderr
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping
+
+    from orchestrator.assembly import System
+
+EXAMPLE: Final = "TENDON_DATA_DIR=/srv/tendon tendon serve"
+_RESTART_PAUSE_S: Final = 0.5
+_TERM_GRACE_S: Final = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Settings come from the environment."""
+    del parser
+
+
+def run(_: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    log_to_stderr()
+    stopping = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    system = open_system(settings.load())
+    with embedded(system) as running:
+        sys.stdout.write(
+            f"Tendon receives as {system.settings.ae_title} on {system.settings.dicom_host}:{running.dicom_port}"
+            f" and answers monitors on http://{system.settings.admin_host}:{running.admin_port}/readyz\n"
+        )
+        sys.stdout.flush()
+        stopping.wait()
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The embedded system at work."""
+
+    dicom_port: int
+    admin_port: int
+    worker: WorkerProcess
+
+
+class WorkerProcess:
+    """The worker as a child process, so that its crash never takes down the SCP; started again when it is gone."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._stopping = Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = Thread(target=self._keep_alive, name="worker-process")
+
+    def start(self) -> None:
+        """Begin; the child ends when the thread that started it ends."""
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process in charge now."""
+        return self._process.pid if self._process else None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a worker runs at this moment."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the child; what it had in hand is leased again later."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _keep_alive(self) -> None:
+        while not self._stopping.is_set():
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workers", "--lanes", "cpu,gpu"], env=self._environment
+            )
+            while self._process.poll() is None and not self._stopping.wait(0.1):
+                pass
+            if not self._stopping.is_set():
+                self._stopping.wait(_RESTART_PAUSE_S)
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_TERM_GRACE_S)
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def embedded(system: System) -> Iterator[Running]:
+    """The whole system in this process and one child; everything is stopped at the end."""
+    scp, rounds = system.scp(), system.rounds()
+    worker = WorkerProcess(settings.as_environment(system.settings))
+    admin = system.admin({"worker": lambda: worker.is_alive, "rounds": lambda: rounds.is_alive})
+    dicom_port = scp.start()
+    started = [rounds, worker, admin]
+    for part in started:
+        part.start()
+    try:
+        yield Running(dicom_port, admin.port, worker)
+    finally:
+        scp.stop()
+        for part in (admin, worker, rounds):
+            part.stop()
+        system.records.close()

@@ -1,0 +1,138 @@
+"""Say all that happened to a study, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from orchestrator import settings
+from orchestrator.assembly import open_system
+from orchestrator.service.operating import study_story
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from orchestrator.service.operating import JobStory, StudyStory
+
+EXAMPLE: Final = "tendon study 1.2.840.113619.2.55.3"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which study, and in what form."""
+    parser.add_argument("uid", help="Study Instance UID")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print its story."""
+    system = open_system(settings.load())
+    story = study_story(system.records, arguments.uid)
+    text = json.dumps(as_json(story), indent=2) if arguments.json else "\n".join(_lines(story))
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def as_json(story: StudyStory) -> dict[str, Any]:
+    """The story as JSON values, without names of persons."""
+    return {
+        "study_uid": story.study.uid,
+        "revision": story.study.revision,
+        "series": [
+            {
+                "series_uid": series.uid,
+                "modality": series.header.modality,
+                "instances": len(series.instances),
+                "settled": series.is_settled,
+            }
+            for series in story.study.series
+        ],
+        "left_out": [
+            {"sop_instance_uid": i.header.sop_instance_uid, "reason": _why_left_out(i.is_own, i.header.unreadable)}
+            for i in story.left_out
+        ],
+        "decisions": [
+            {
+                "revision": revision,
+                "rule_set_version": version,
+                "at": at.isoformat(),
+                "rule": decision.rule,
+                "pipeline": decision.pipeline,
+                "series_uid": decision.series_uid,
+                "yes": decision.is_yes,
+                "reason": decision.reason,
+                "code": decision.code,
+            }
+            for revision, version, at, decision in story.decisions
+        ],
+        "jobs": [_job_json(job) for job in story.jobs],
+    }
+
+
+def _job_json(story: JobStory) -> dict[str, Any]:
+    outputs = {output.id: output for output in story.outputs}
+    return {
+        "id": story.job.id,
+        "pipeline": story.job.pipeline,
+        "version": story.job.version,
+        "series_uid": story.job.primary.series_uid,
+        "state": story.job.state,
+        "reason": story.job.reason,
+        "code": story.job.code,
+        "rules": [rule["name"] for rule in story.job.rules],
+        "stages": [{"name": s.name, "state": s.state, "attempt": s.attempt, "reason": s.reason} for s in story.stages],
+        "deliveries": [
+            {
+                "object": outputs[d.output_id].name,
+                "kind": outputs[d.output_id].kind,
+                "destination": d.destination,
+                "state": d.state,
+                "proof": d.proof,
+                "reason": d.reason,
+            }
+            for d in story.deliveries
+        ],
+    }
+
+
+def _why_left_out(is_own: bool, unreadable: str) -> str:  # noqa: FBT001
+    if is_own:
+        return "Tendon made it: it came back and starts nothing"
+    return unreadable or "other bytes came under a known SOP Instance UID; the first version stays in use"
+
+
+def _lines(story: StudyStory) -> Iterator[str]:
+    facts = as_json(story)
+    yield f"Study {facts['study_uid']}, revision {facts['revision']}"
+    yield "\nReceived"
+    for series in facts["series"]:
+        state = "ready and routed" if series["settled"] else "waiting for more images"
+        yield f"  {series['modality'] or '?'} series {series['series_uid']}: {series['instances']} instances, {state}"
+    for left in facts["left_out"]:
+        yield f"  not used: {left['sop_instance_uid']}: {left['reason']}"
+    yield "\nDecided"
+    for made in facts["decisions"]:
+        answer, what = ("yes" if made["yes"] else "no "), made["pipeline"] or made["rule"]
+        code = f" [{made['code']}]" if made["code"] else ""
+        yield f"  {answer} {what}: {made['reason']}{code} (rule set {made['rule_set_version']})"
+    if not facts["decisions"]:
+        yield "  nothing yet: the study is still being received or no rules are in force"
+    yield "\nDone"
+    for job in facts["jobs"]:
+        yield from _job_lines(job)
+    if not facts["jobs"]:
+        yield "  no job was started: see what was decided"
+
+
+def _job_lines(job: dict[str, Any]) -> Iterator[str]:
+    yield f"  {job['pipeline']} {job['version']}: {job['state']}{_because(job['reason'])} (job {job['id']})"
+    for stage in job["stages"]:
+        yield f"    stage {stage['name']}: {stage['state']}, attempt {stage['attempt']}{_because(stage['reason'])}"
+    for sent in job["deliveries"]:
+        proof = f" by {sent['proof']}" if sent["proof"] else ""
+        yield f"    {sent['kind']} to {sent['destination']}: {sent['state']}{proof}{_because(sent['reason'])}"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""

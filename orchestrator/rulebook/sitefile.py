@@ -1,0 +1,127 @@
+"""The one YAML file of what staff decide: nodes, destinations and rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.domain.delivery import Destination, Node
+from orchestrator.domain.errors import Fault, Refused
+from orchestrator.rulebook.reading import parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.ports import SiteFile
+
+_AE_TITLE: Final = r"^(?=.*[^ ])[\x20-\x5b\x5d-\x7e]{1,16}$"
+_NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
+_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "dicom": ("ae_title", "host", "port"),
+    "dicomweb": ("url",),
+    "fhir": ("url",),
+    "hl7v2": ("host", "port"),
+    "folder": ("path",),
+}
+_WAITS_FOR_REVIEW: Final = ("fhir", "hl7v2")
+
+
+class _Text(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _NodeText(_Text):
+    name: str = Field(pattern=_NAME)
+    ae_title: str = Field(pattern=_AE_TITLE)
+    host: str = Field(min_length=1)
+    port: int = Field(default=104, ge=1, le=65535)
+    may_send: bool = False
+    site: str = ""
+    patient_id_issuer: str = ""
+    time_zone: str = ""
+    identity_authority: bool = False
+
+
+class _DestinationText(_Text):
+    name: str = Field(pattern=_NAME)
+    kind: Literal["dicom", "dicomweb", "fhir", "hl7v2", "folder"]
+    ae_title: str = Field(default="", pattern=f"{_AE_TITLE}|^$")
+    host: str = ""
+    port: int = Field(default=0, ge=0, le=65535)
+    url: str = ""
+    path: str = ""
+    profile: str = "ohif"
+    proof: Literal["commitment", "query", "ack"] = "query"
+    release: Literal["at_once", "after_review", "shadow"] | None = None
+    production: bool = False
+    patient_system: str = ""
+    patient_systems: dict[str, str] = {}
+
+
+class _SiteText(_Text):
+    nodes: list[_NodeText] = []
+    destinations: list[_DestinationText] = []
+    rules: list[dict[str, Any]] = []
+
+
+def parse_site(text: str) -> tuple[tuple[Node, ...], tuple[Destination, ...], tuple[Mapping[str, Any], ...]]:
+    """Nodes, destinations and rule texts of a site file.
+
+    Raises Refused DESTINATION_INVALID naming the path of the fault. The rules are not looked into.
+    """
+    try:
+        site = _SiteText.model_validate(parse_yaml(text) or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+        raise Refused(Fault.DESTINATION_INVALID, f"{path}: {first['msg']}") from error
+    for section, given in (("nodes", site.nodes), ("destinations", site.destinations)):
+        _require_distinct(section, [one.name for one in given])
+    return (
+        tuple(Node(**node.model_dump()) for node in site.nodes),
+        tuple(_destination(number, given) for number, given in enumerate(site.destinations)),
+        tuple(site.rules),
+    )
+
+
+def _require_distinct(section: str, names: list[str]) -> None:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise Refused(Fault.DESTINATION_INVALID, f"{section}[{number}].name: {name} is there twice")
+
+
+def _destination(number: int, given: _DestinationText) -> Destination:
+    for needed in _NEEDS[given.kind]:
+        if not getattr(given, needed):
+            detail = f"destinations[{number}].{needed}: a destination of kind {given.kind} needs it"
+            raise Refused(Fault.DESTINATION_INVALID, detail)
+    values = given.model_dump()
+    values["release"] = given.release or ("after_review" if given.kind in _WAITS_FOR_REVIEW else "at_once")
+    values["patient_systems"] = tuple(given.patient_systems.items())
+    return Destination(**values)
+
+
+def write_site(site: SiteFile) -> str:
+    """The site file of a version; `parse_site` reads it back."""
+    body = {
+        "nodes": [
+            _without_defaults(node, Node(name="", ae_title="", host="", port=0, may_send=False)) for node in site.nodes
+        ],
+        "destinations": [
+            {**_without_defaults(d, Destination(name="", kind=d.kind)), "kind": d.kind, "release": d.release}
+            for d in site.destinations
+        ],
+        "rules": [dict(rule) for rule in site.rules],
+    }
+    return yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
+
+
+def _without_defaults(given: Node | Destination, default: Node | Destination) -> dict[str, Any]:
+    values = {}
+    for name in given.__slots__:
+        value = getattr(given, name)
+        if value != getattr(default, name):
+            values[name] = dict(value) if name == "patient_systems" else value
+    return values

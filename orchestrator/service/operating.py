@@ -1,0 +1,112 @@
+"""What staff ask and decide: what happened to a study, which jobs there are, which rules are in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.domain.errors import Fault, Refused
+from orchestrator.ports import SiteFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from orchestrator.domain.delivery import Delivery, Destination, Node, Output
+    from orchestrator.domain.job import Job, Stage
+    from orchestrator.domain.route import Decision
+    from orchestrator.domain.study import Instance, Study
+    from orchestrator.ports import Clock, Records, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class JobStory:
+    """A job with its stages, outputs and deliveries."""
+
+    job: Job
+    stages: tuple[Stage, ...]
+    outputs: tuple[Output, ...]
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStory:
+    """All that happened to a study: what came, what was decided and why, what was done and sent."""
+
+    study: Study
+    left_out: tuple[Instance, ...]
+    decisions: tuple[tuple[int, int, datetime, Decision], ...]
+    jobs: tuple[JobStory, ...]
+
+
+def study_story(records: Records, study_uid: str) -> StudyStory:
+    """The story of one study. Raises Refused NOT_FOUND."""
+    with records.reading() as unit:
+        study = unit.studies.get(study_uid)
+        if study is None:
+            raise Refused(Fault.NOT_FOUND, f"no study {study_uid} was received")
+        return StudyStory(
+            study=study,
+            left_out=tuple(unit.studies.left_out(study_uid)),
+            decisions=tuple(unit.jobs.decisions(study_uid)),
+            jobs=tuple(_job_story(unit, job) for job in unit.jobs.of_study(study_uid)),
+        )
+
+
+def newest_jobs(records: Records, limit: int) -> list[JobStory]:
+    """The newest jobs, newest first."""
+    with records.reading() as unit:
+        return [_job_story(unit, job) for job in unit.jobs.page(limit)]
+
+
+def _job_story(unit: Unit, job: Job) -> JobStory:
+    return JobStory(
+        job,
+        tuple(unit.jobs.stages(job.id)),
+        tuple(unit.deliveries.outputs(job.id)),
+        tuple(unit.deliveries.of_job(job.id)),
+    )
+
+
+def job_summary(story: JobStory) -> dict[str, Any]:
+    """A job as `tendon jobs --json` shows it."""
+    return {
+        "id": story.job.id,
+        "study_uid": story.job.study_uid,
+        "pipeline": story.job.pipeline,
+        "state": story.job.state,
+        "reason": story.job.reason,
+        "stages": [{"name": s.name, "state": s.state, "attempt": s.attempt} for s in story.stages],
+    }
+
+
+def replace_site(  # noqa: PLR0917
+    records: Records,
+    clock: Clock,
+    nodes: tuple[Node, ...],
+    destinations: tuple[Destination, ...],
+    rules: tuple[Mapping[str, Any], ...],
+    author: str,
+) -> SiteFile:
+    """Put nodes, destinations and rules in force as a new version, all or nothing."""
+    with records.transaction() as unit:
+        current = unit.site.current()
+        site = SiteFile(
+            version=current.version + 1 if current else 1,
+            nodes=nodes,
+            destinations=destinations,
+            rules=rules,
+            author=author,
+            at=clock.now(),
+        )
+        unit.site.replace(site)
+    return site
+
+
+def current_site(records: Records) -> SiteFile:
+    """The version in force. Raises Refused NOT_FOUND when nothing was imported yet."""
+    with records.reading() as unit:
+        site = unit.site.current()
+    if site is None:
+        raise Refused(Fault.NOT_FOUND, "nothing was imported yet")
+    return site

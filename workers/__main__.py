@@ -1,0 +1,19 @@
+"""`python -m workers --lanes cpu,gpu`: the worker as its own process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from workers.commands import worker
+
+
+def main() -> int:
+    """Run the worker with the arguments of the command line."""
+    parser = argparse.ArgumentParser(prog="workers", description=worker.__doc__)
+    worker.add_arguments(parser)
+    return worker.run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
