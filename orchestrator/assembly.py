@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator import shipped
 from orchestrator.admin.app import AdminServer, application
-from orchestrator.dicom.facts import part10_prefix, read_header
+from orchestrator.dicom.archive import Archive
+from orchestrator.dicom.facts import read_header
+from orchestrator.dicom.part10 import part10_prefix
 from orchestrator.dicom.scp import StorageScp
 from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.errors import Broken, Fault
@@ -30,6 +32,7 @@ from orchestrator.telemetry import metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from sqlalchemy import Engine
 
@@ -120,6 +123,11 @@ class System:
 def open_rulebook() -> YamlRulebook:
     """The rulebook alone."""
     return YamlRulebook()
+
+
+def open_archive(ae_title: str, folder: Path) -> Archive:
+    """The small PACS of the demo, not started."""
+    return Archive(ae_title, folder)
 
 
 def open_catalog(settings: Settings) -> Catalog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -53,9 +54,10 @@ class Settings:
         return self.environment == "test"
 
 
-def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings. Raises Broken SETTING_INVALID naming the setting."""
-    source = _Source(os.environ if environment is None else environment)  # noqa: TID251
+def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; `overrides` come before the environment. Raises Broken SETTING_INVALID naming the setting."""
+    given = os.environ if environment is None else environment  # noqa: TID251 - settings are read here
+    source = _Source({**given, **(overrides or {})})
     data_dir = Path(source.text("DATA_DIR", "tendon-data")).absolute()
     return Settings(
         data_dir=data_dir,
@@ -72,6 +74,31 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         environment=source.parsed("ENVIRONMENT", "production", _environment),
         origins=source.origins,
     )
+
+
+def load_for_questions() -> Settings:
+    """The settings for commands that only ask: where no site was set up, the last demo's records answer."""
+    site = load()
+    if site.origins["TENDON_DATA_DIR"] != "default" or site.data_dir.exists():
+        return site
+    try:
+        last = Path(_last_demo().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return site
+    return load(overrides={"TENDON_DATA_DIR": str(last)}) if last.is_dir() else site
+
+
+def remember_demo(data_dir: Path) -> None:
+    """Note where the newest demo keeps its records, so that it can be asked about them."""
+    note = _last_demo()
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(str(data_dir), encoding="utf-8")
+
+
+def _last_demo() -> Path:
+    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()  # noqa: TID251
+    return Path(home) / "tendon" / "last-demo"
 
 
 def as_environment(settings: Settings) -> dict[str, str]:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the jobs."""
-    system = open_system(settings.load())
+    system = open_system(settings.load_for_questions())
     items = [job_summary(story) for story in newest_jobs(system.records, arguments.limit)]
     if arguments.json:
         sys.stdout.write(json.dumps({"items": items}, indent=2) + "\n")

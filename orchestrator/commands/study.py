@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print its story."""
-    system = open_system(settings.load())
+    system = open_system(settings.load_for_questions())
     story = study_story(system.records, arguments.uid)
     text = json.dumps(as_json(story), indent=2) if arguments.json else "\n".join(_lines(story))
     sys.stdout.write(text + "\n")

@@ -65,6 +65,7 @@ class Output:
     kind: OutputKind
     name: str
     digest: str
+    study_uid: str = ""
     sop_class_uid: str = ""
     sop_instance_uid: str = ""
     series_uid: str = ""

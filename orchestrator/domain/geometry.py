@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orchestrator.domain.errors import Fault, Unfit
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+MIN_SLICES = 3
+"""Two images give no second gap, so nothing shows that they are evenly spaced."""
+
+POSITION_TOLERANCE_MM = 0.1
+"""How far an image may lie from its place in the regular stack.
+
+Scanners write positions rounded to 0.1 mm: 0.05 mm on each axis, 0.087 mm in all for an oblique stack.
+"""
+
+DIRECTION_TOLERANCE = 1e-3
+"""Largest difference of direction cosines, and in-plane drift for each mm of stack (0.06 degrees).
+
+It allows for cosines written with four digits; a drift that small stays under a pixel over half a metre.
+"""
+
+SPACING_TOLERANCE = 1e-3
+"""Largest relative difference of pixel spacings within a stack."""
+
+SAME_PLACE_MM = 0.01
+"""Images closer than this along the normal lie at the same place."""
+
+FARTHEST_MM = 1e6
+"""A kilometre away is no position, and not a number is never less than this."""
+
+PLACES_NAMED = 5
+"""How many places of missing slices a reason names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,3 +110,169 @@ class Plane:
     instance_number: int = 0
     is_localizer: bool = False
     is_monochrome: bool = True
+    frames: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Images that form a regular grid: their UIDs in slice order, and why each other image was left out."""
+
+    grid: Grid
+    uids: tuple[str, ...]
+    left_out: dict[str, str]
+
+
+def arrange(planes: Sequence[Plane]) -> Stack:
+    """Order the largest consistent group of images into a stack of any orientation.
+
+    k runs along the cross product of the row and the column direction, so the determinant of
+    every grid's affine, whose columns are in (k, j, i) order, is negative. The first image's position is taken
+    verbatim; the step from slice to slice is fitted to all positions.
+
+    Raises Unfit with NOT_A_VOLUME, DUPLICATE_SLICES, GANTRY_TILT, MISSING_SLICES or UNEVEN_SLICES.
+    """
+    group, left_out = _largest_group(planes)
+    if len(group) < MIN_SLICES:
+        raise Unfit(Fault.NOT_A_VOLUME, _too_few(len(group), left_out))
+    rows, columns = _directions(group[0])
+    normal = np.cross(rows, columns)
+    ordered = sorted(group, key=lambda p: float(np.dot(_position(p), normal)))
+    positions = np.array([p.position for p in ordered], np.float64)
+    depths = positions @ normal
+    _check_distinct(depths)
+    step = _step(positions)
+    _check_upright(positions, depths, normal)
+    _check_gaps(depths)
+    between_rows, between_columns = _spacing(group[0])
+    affine = np.eye(4)
+    affine[:3] = np.column_stack((step, columns * between_rows, rows * between_columns, positions[0]))
+    grid = Grid((len(ordered), group[0].rows, group[0].columns), affine)
+    return Stack(grid, tuple(p.uid for p in ordered), left_out)
+
+
+def _largest_group(planes: Sequence[Plane]) -> tuple[list[Plane], dict[str, str]]:
+    left_out: dict[str, str] = {}
+    groups: list[list[Plane]] = []
+    for plane in sorted(planes, key=lambda p: (p.instance_number, p.uid)):
+        reason = _no_slice(plane)
+        if reason:
+            left_out[plane.uid] = reason
+            continue
+        for group in groups:
+            if not _difference(plane, group[0]):
+                group.append(plane)
+                break
+        else:
+            groups.append([plane])
+    if not groups:
+        return [], left_out
+    largest = max(groups, key=len)
+    for group in groups:
+        if group is not largest:
+            reason = f"{_difference(group[0], largest[0])} than the other images"
+            left_out.update((plane.uid, reason) for plane in group)
+    return largest, left_out
+
+
+def _no_slice(plane: Plane) -> str:
+    """Why an image can be no slice of any stack; empty when it can."""
+    obstacles = (
+        (plane.is_localizer, "localizer"),
+        (not plane.is_monochrome, "colour page, not an image of the patient's tissue"),
+        (plane.frames != 1, "multi-frame image"),
+        (plane.rows < 1 or plane.columns < 1, "no rows or columns"),
+        (plane.position is None or plane.orientation is None, "no position or orientation in the patient"),
+        (plane.spacing_mm is None or not min(plane.spacing_mm) > 0, "no pixel spacing"),
+    )
+    for is_met, reason in obstacles:
+        if is_met:
+            return reason
+    assert plane.position is not None
+    assert plane.orientation is not None
+    if not all(abs(n) < FARTHEST_MM for n in (*plane.position, *plane.orientation, *_spacing(plane))):
+        return "position, orientation or spacing is not a usable number"
+    rows, columns = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
+    faults = (abs(float(rows @ rows) - 1), abs(float(columns @ columns) - 1), abs(float(rows @ columns)))
+    return "row and column direction are not perpendicular unit vectors" if max(faults) > DIRECTION_TOLERANCE else ""
+
+
+def _difference(one: Plane, other: Plane) -> str:
+    """What sets two images apart so that they cannot share a stack; empty when nothing does."""
+    if (one.rows, one.columns) != (other.rows, other.columns):
+        return "another size"
+    one_way, other_way = np.array(one.orientation, np.float64), np.array(other.orientation, np.float64)
+    if float(np.abs(one_way - other_way).max()) > DIRECTION_TOLERANCE:
+        return "another orientation"
+    if any(abs(a - b) > SPACING_TOLERANCE * b for a, b in zip(_spacing(one), _spacing(other), strict=True)):
+        return "another pixel spacing"
+    return ""
+
+
+def _too_few(count: int, left_out: dict[str, str]) -> str:
+    reasons = sorted(set(left_out.values()))
+    because = f"; left out: {', '.join(reasons)}" if reasons else ""
+    return f"{count} images lie in one stack, a volume needs at least {MIN_SLICES}{because}"
+
+
+def _position(plane: Plane) -> NDArray[np.float64]:
+    return np.array(plane.position, np.float64)
+
+
+def _spacing(plane: Plane) -> tuple[float, float]:
+    assert plane.spacing_mm is not None
+    return plane.spacing_mm
+
+
+def _directions(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Direction in which the column index rises along a row, then that in which the row index rises; unit length."""
+    way = np.array(plane.orientation, np.float64)
+    rows, columns = way[:3], way[3:]
+    return rows / np.linalg.norm(rows), columns / np.linalg.norm(columns)
+
+
+def _step(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least-squares vector (3,) from one slice to the next."""
+    index = np.arange(len(positions)) - (len(positions) - 1) / 2
+    return np.asarray(index @ positions / (index @ index), np.float64)
+
+
+def _check_distinct(depths: NDArray[np.float64]) -> None:
+    repeated = int(np.count_nonzero(np.diff(depths) < SAME_PLACE_MM))
+    if repeated:
+        raise Unfit(Fault.DUPLICATE_SLICES, f"{repeated} of {len(depths)} images lie where another one lies")
+
+
+def _check_upright(positions: NDArray[np.float64], depths: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
+    """Each image must lie straight above the first; a steady drift is a tilted gantry."""
+    across = positions - np.outer(depths, normal)
+    across -= across.mean(axis=0)
+    along = depths - depths.mean()
+    allowed_mm = POSITION_TOLERANCE_MM + DIRECTION_TOLERANCE * float(along[-1] - along[0]) / 2
+    if float(np.linalg.norm(across, axis=1).max()) <= allowed_mm:
+        return
+    drift = along @ across / (along @ along)
+    if float(np.linalg.norm(across - np.outer(along, drift), axis=1).max()) > allowed_mm:
+        raise Unfit(Fault.UNEVEN_SLICES, "the images do not lie above each other")
+    angle_deg = math.degrees(math.atan(float(np.linalg.norm(drift))))
+    raise Unfit(Fault.GANTRY_TILT, f"the slices are sheared by {angle_deg:.1f} degrees: the gantry was tilted")
+
+
+def _check_gaps(depths: NDArray[np.float64]) -> None:
+    """Each image must lie on a regular ladder of depths."""
+    count = len(depths)
+    index = np.arange(count)
+    step, start = np.polyfit(index, depths, 1)
+    if float(np.abs(depths - (start + step * index)).max()) <= POSITION_TOLERANCE_MM:
+        return
+    gaps = np.diff(depths)
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    times = np.maximum(np.rint(gaps / usual), 1)
+    is_ladder = float(np.abs(gaps - times * usual).max()) <= 2 * POSITION_TOLERANCE_MM
+    if is_ladder and 0 < np.count_nonzero(times > 1) <= len(gaps) / 2:
+        holes = [(int(k) + 1, int(times[k]) - 1) for k in np.flatnonzero(times > 1)]
+        missing = sum(number for _, number in holes)
+        where = ", ".join(f"{number} after slice {after}" for after, number in holes[:PLACES_NAMED])
+        more = f" and at {len(holes) - PLACES_NAMED} more places" if len(holes) > PLACES_NAMED else ""
+        be = "slice is" if missing == 1 else "slices are"
+        raise Unfit(Fault.MISSING_SLICES, f"{missing} {be} missing beside the {count} present: {where}{more}")
+    raise Unfit(Fault.UNEVEN_SLICES, f"the distances between slices run from {gaps.min():.2f} to {gaps.max():.2f} mm")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+from orchestrator.domain.errors import Fault, Unfit
+from orchestrator.domain.geometry import Plane, arrange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+GAP_PATIENCE = 10
+"""How many times the quiet time a series with missing slices is waited for."""
 
 RegionKind = Literal["rtstruct", "seg"]
 
@@ -124,6 +131,7 @@ class Series:
     uid: str
     instances: tuple[Instance, ...]
     is_receiving: bool = False
+    is_settled: bool = False
 
     @property
     def header(self) -> Header:
@@ -157,3 +165,46 @@ class Readiness:
     is_ready: bool
     signal: str
     ready_at: datetime | None = None
+
+
+def plane_of(header: Header) -> Plane:
+    """What decides whether an image belongs to a stack. Localizers say so in Image Type (PS3.3 C.8.2.1.1.1)."""
+    return Plane(
+        uid=header.sop_instance_uid,
+        position=header.position_mm,
+        orientation=header.orientation,
+        spacing_mm=header.spacing_mm,
+        rows=header.rows,
+        columns=header.columns,
+        instance_number=header.instance_number or 0,
+        is_localizer="LOCALIZER" in header.image_type,
+        is_monochrome=header.photometric.startswith("MONOCHROME"),
+        frames=header.frames,
+    )
+
+
+def readiness(series: Series, *, now: datetime, quiet_s: float) -> Readiness:
+    """Whether a series has arrived: no association open on it, quiet for `quiet_s`, and no slice missing.
+
+    A series that stays incomplete for ten times that long is taken as it is.
+    """
+    if series.is_receiving:
+        return Readiness(is_ready=False, signal="an association is still open on it")
+    quiet_at = series.last_received_at + timedelta(seconds=quiet_s)
+    if now < quiet_at:
+        return Readiness(is_ready=False, signal=f"waits until nothing came for {quiet_s:g} s", ready_at=quiet_at)
+    if not _has_gap(series):
+        return Readiness(is_ready=True, signal=f"nothing came for {quiet_s:g} s and no slice is missing")
+    patience_s = GAP_PATIENCE * quiet_s
+    settled_at = series.last_received_at + timedelta(seconds=patience_s)
+    if now < settled_at:
+        return Readiness(is_ready=False, signal="waits for missing slices", ready_at=settled_at)
+    return Readiness(is_ready=True, signal=f"slices are missing, but nothing came for {patience_s:g} s")
+
+
+def _has_gap(series: Series) -> bool:
+    try:
+        arrange([plane_of(instance.header) for instance in series.instances])
+    except Unfit as unfit:
+        return unfit.fault is Fault.MISSING_SLICES
+    return False

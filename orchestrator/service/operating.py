@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.route import Decision
     from orchestrator.domain.study import Instance, Study
-    from orchestrator.ports import Clock, Records, Unit
+    from orchestrator.ports import Association, Clock, Records, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class StudyStory:
     """All that happened to a study: what came, what was decided and why, what was done and sent."""
 
     study: Study
+    associations: tuple[Association, ...]
     left_out: tuple[Instance, ...]
     decisions: tuple[tuple[int, int, datetime, Decision], ...]
     jobs: tuple[JobStory, ...]
@@ -47,10 +48,18 @@ def study_story(records: Records, study_uid: str) -> StudyStory:
             raise Refused(Fault.NOT_FOUND, f"no study {study_uid} was received")
         return StudyStory(
             study=study,
+            associations=_visits(unit, study),
             left_out=tuple(unit.studies.left_out(study_uid)),
             decisions=tuple(unit.jobs.decisions(study_uid)),
             jobs=tuple(_job_story(unit, job) for job in unit.jobs.of_study(study_uid)),
         )
+
+
+def _visits(unit: Unit, study: Study) -> tuple[Association, ...]:
+    """The associations its instances came by."""
+    ids = dict.fromkeys(i.association_id for s in study.series for i in s.instances)
+    found = (unit.studies.association(identifier) for identifier in ids)
+    return tuple(association for association in found if association is not None)
 
 
 def newest_jobs(records: Records, limit: int) -> list[JobStory]:

@@ -1,10 +1,11 @@
 """The shape of a pipeline's manifest.toml: what may be written where."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
-from orchestrator.domain.pipeline import Count, GpuUse, InputKind, Lane, Runtime, Standing, Verdict
+from orchestrator.domain.pipeline import Count, GpuUse, InputKind, Lane, Standing
+from orchestrator.domain.review import Verdict
 
 Name = Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Coded = Annotated[StrictStr, Field(pattern=r"^[A-Z0-9_]{1,16}:[^\s:]{1,64}$")]
@@ -75,7 +76,7 @@ class ManifestText(_Text):
     contraindications: Sentence
     standing: Standing
     licence: LicenceText
-    runtime: Runtime
+    runtime: Literal["builtin", "venv", "dicom_node", "container"]
     inputs: tuple[InputText, ...] = Field(min_length=1, max_length=20)
     stages: tuple[StageText, ...] = Field(min_length=1, max_length=20)
     produces: ProducesText

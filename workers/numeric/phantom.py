@@ -28,6 +28,7 @@ CORTEX_HU, MARROW_HU, TRABECULAR_HU = 1350.0, -82.0, 210.0
 TUMOUR_HU = 34.0
 NOISE_HU = 15.0
 BLUR_MM = 0.6
+TABLE_MM, SHELL_MM, SEPTUM_MM = 16.0, 2.0, 1.7
 
 _BONE_MM = (10.0, -6.0)
 _TUMOUR_MM = (-32.0, 9.0)
@@ -70,9 +71,8 @@ def limb(
     mottle = _mottle(random, shape, spacing_mm)
     for k, h in enumerate(height):
         hu[k] = _soft_tissue(xx, yy, float(h))
-        if outlines[k] is not None:
-            tumour[k] = _inside(outlines[k], xx, yy)
-            hu[k][tumour[k]] = TUMOUR_HU + 7.0 * mottle[k][tumour[k]]
+        tumour[k] = _inside(outlines[k], xx, yy)
+        hu[k][tumour[k]] = TUMOUR_HU + 7.0 * mottle[k][tumour[k]]
         bone[k] = _draw_bone(hu[k], mottle[k], xx, yy, float(h))
     hu = ndimage.gaussian_filter(hu, [BLUR_MM / step for step in spacing_mm], truncate=3.0)
     hu += _noise(random, shape)
@@ -116,14 +116,15 @@ def _skin_mm(angle: Plane, height: float) -> Plane:
     """Radius of the skin: the limb gets thicker upwards and is a little flat at the back."""
     around = 1.0 + 0.035 * np.cos(2 * angle + 0.4) + 0.02 * np.sin(3 * angle)
     flat_back = 1.0 - 0.05 * np.clip(np.sin(angle), 0.0, None) ** 4
-    return (68.0 + 11.0 * height) * around * flat_back
+    return np.asarray((68.0 + 11.0 * height) * around * flat_back)
 
 
 def _draw_table(hu: Plane, x: Plane, y: Plane) -> None:
     """A curved plate filled with foam, behind the limb and clear of it."""
     depth = y - (86.0 - 0.0022 * x**2)
-    hu[(depth > 0.0) & (depth < 16.0)] = FOAM_HU
-    hu[((depth > 0.0) & (depth < 2.0)) | ((depth > 14.0) & (depth < 16.0))] = TABLE_HU
+    hu[(depth > 0.0) & (depth < TABLE_MM)] = FOAM_HU
+    from_face = np.minimum(depth, TABLE_MM - depth)
+    hu[(from_face > 0.0) & (from_face < SHELL_MM)] = TABLE_HU
 
 
 def _muscle_planes(x: Plane, y: Plane, height: float) -> Plane:
@@ -138,7 +139,7 @@ def _muscle_planes(x: Plane, y: Plane, height: float) -> Plane:
         np.minimum(second, np.maximum(nearest, distance), out=second)
         np.minimum(nearest, distance, out=nearest)
     belly = MUSCLE_HU + 3.0 * np.sin(0.55 * x + 0.2 * y) * np.sin(0.6 * y - 0.15 * x)
-    return np.where(second - nearest < 1.7, SEPTUM_HU, belly).astype(np.float32)
+    return np.where(second - nearest < SEPTUM_MM, SEPTUM_HU, belly).astype(np.float32)
 
 
 def _draw_bone(hu: Plane, mottle: Plane, x: Plane, y: Plane, height: float) -> NDArray[np.bool_]:
@@ -157,21 +158,23 @@ def _draw_bone(hu: Plane, mottle: Plane, x: Plane, y: Plane, height: float) -> N
     return bone
 
 
-def _tumour_outline(height: float, length_mm: float) -> NDArray[np.float64] | None:
-    """Corners (n, 2) of the tumour in a slice as (x, y) mm, star-shaped about its axis; None above and below it."""
+def _tumour_outline(height: float, length_mm: float) -> NDArray[np.float64]:
+    """Corners (n, 2) of the tumour in a slice as (x, y) mm, star-shaped about its axis; none above and below it."""
     along = (height - _TUMOUR_HEIGHT) * length_mm / _TUMOUR_HALF_MM
     if abs(along) >= 1.0:
-        return None
+        return np.empty((0, 2))
     angle = np.arange(_TUMOUR_CORNERS) * (2 * np.pi / _TUMOUR_CORNERS)
     lobes = 1.0 + 0.10 * np.cos(3 * angle + 1.7 * along) + 0.06 * np.sin(5 * angle - along)
     radius = 21.0 * np.sqrt(1.0 - along**2) * lobes
-    centre = np.asarray(_TUMOUR_MM) + (1.5 * along, -2.0 * along)
+    centre = np.asarray(_TUMOUR_MM) + np.array([1.5 * along, -2.0 * along])
     return np.asarray(centre + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1))
 
 
 def _inside(corners: NDArray[np.float64], x: Plane, y: Plane) -> NDArray[np.bool_]:
     """Pixels whose centre is inside a polygon (even-odd)."""
     inside = np.zeros(x.shape, bool)
+    if not len(corners):
+        return inside
     low, high = corners.min(axis=0), corners.max(axis=0)
     rows = slice(*np.searchsorted(y[:, 0], (low[1], high[1])))
     columns = slice(*np.searchsorted(x[0], (low[0], high[0])))

@@ -67,4 +67,4 @@ def resample_mask(
     mask: NDArray[np.bool_], source: Grid, target: Grid, interpolation: Interpolation = "linear"
 ) -> NDArray[np.bool_]:
     """A mask (z, y, x) on another grid: inside is where its interpolated membership is at least 0.5."""
-    return resample(mask.astype(np.float32), source, target, interpolation) >= 0.5  # noqa: PLR2004: half
+    return resample(mask.astype(np.float32), source, target, interpolation) >= 0.5  # noqa: PLR2004 -- half of it

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NOISE_SLICES = 16
 _NOISE_SAMPLE = 200
+_SOFT_TISSUE_HU = (0.0, 100.0)
 
 
 def ball(radius_mm: float, spacing_mm: Spacing) -> Mask:
@@ -131,7 +132,7 @@ def cavities(sealed: Mask, hu: Values, spacing_mm: Spacing, axis: int, *, wide_m
     in_order = values[np.lexsort((values, members))]
     quarter_hu = np.append(in_order, 0.0)[np.cumsum(sizes) - sizes + sizes // 4]
     in_plane = [step for a, step in enumerate(spacing_mm) if a != axis]
-    area_mm2 = sizes * math.prod(in_plane)
+    area_mm2 = np.asarray(sizes * math.prod(in_plane), np.float64)
     is_wide = area_mm2 >= math.pi * wide_mm**2
     for label in np.flatnonzero(is_wide):
         area = (labels == label).any(axis=axis)
@@ -198,7 +199,7 @@ def noise_sd(hu: Values, spacing_mm: Spacing, *, window_mm: float = 5.0) -> floa
     size = (1, *(max(3, round(window_mm / step)) for step in spacing_mm[1:]))
     mean = ndimage.uniform_filter(part, size)
     variance = ndimage.uniform_filter(part**2, size) - mean**2
-    sample = variance[(mean >= 0.0) & (mean <= 100.0)]
+    sample = variance[(mean >= _SOFT_TISSUE_HU[0]) & (mean <= _SOFT_TISSUE_HU[1])]
     if sample.size < _NOISE_SAMPLE:
         return None
     return float(np.sqrt(max(float(np.percentile(sample, 25)), 0.0)))

@@ -74,13 +74,14 @@ def statistics(intensities: NDArray[np.floating]) -> Mapping[str, float | None]:
 
 
 def _moment(around: NDArray[np.float64], variance: float, order: int) -> float:
-    return float(np.mean(around**order)) / variance ** (order / 2) if variance else 0.0
+    """Mean of the deviations in standard deviations, to a power; 0 without spread."""
+    return float(np.mean((around / variance**0.5) ** order)) if variance else 0.0
 
 
-def _robust_deviation(values: NDArray[np.float64], low: float, high: float) -> float:
-    """Mean absolute deviation of the values from the 10th to the 90th percentile, both included."""
+def _robust_deviation(values: NDArray[np.float64], low: float, high: float) -> float | None:
+    """Mean absolute deviation of the values from the 10th to the 90th percentile, both included; of two, none is."""
     kept = values[(values >= low) & (values <= high)]
-    return float(np.mean(np.abs(kept - kept.mean())))
+    return float(np.mean(np.abs(kept - kept.mean()))) if kept.size else None
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:

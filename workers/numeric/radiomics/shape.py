@@ -104,7 +104,8 @@ def morphology(
         return found
     box = _box(mask)
     valued = mask if intensity_mask is None else intensity_mask
-    mask, valued, image = mask[box], valued[box] & mask[box], np.asarray(image[box], np.float64)
+    mask, valued = mask[box], valued[box] & mask[box]
+    values = np.asarray(image[box], np.float64)
     surface = mesh(mask, spacing_mm)
     volume, area = surface.volume_mm3, surface.area_mm2
     points_mm = np.argwhere(mask) * np.asarray(spacing_mm)
@@ -113,9 +114,9 @@ def morphology(
     found |= _axes(points_mm, volume, area)
     found |= _enclosures(surface, volume, area)
     if valued.any():
-        found["99N0"] = float(image[valued].mean()) * volume
-        found["KLMA"] = _centre_shift(points_mm, valued, image, spacing_mm)
-        found["N365"], found["NPT7"] = _autocorrelation(valued, image, spacing_mm)
+        found["99N0"] = float(values[valued].mean()) * volume
+        found["KLMA"] = _centre_shift(points_mm, valued, values, spacing_mm)
+        found["N365"], found["NPT7"] = _autocorrelation(valued, values, spacing_mm)
     return found
 
 
@@ -144,7 +145,7 @@ def _compactness(volume: float, area: float) -> dict[str, float | None]:
 
 def _axes(points_mm: NDArray[np.float64], volume: float, area: float) -> dict[str, float | None]:
     """Principal axes of the voxel centres, covariance divided by n - 1 as the reference values need."""
-    if len(points_mm) < 2:  # noqa: PLR2004: one point has no covariance
+    if len(points_mm) < 2:  # noqa: PLR2004 -- one point has no covariance
         return {}
     spread = np.linalg.eigvalsh(np.cov(points_mm, rowvar=False))
     least, minor, major = (float(v) for v in np.sqrt(np.clip(spread, 0.0, None)))
@@ -164,7 +165,11 @@ def _axes(points_mm: NDArray[np.float64], volume: float, area: float) -> dict[st
 
 
 def ellipsoid_area_mm2(major_mm: float, minor_mm: float, least_mm: float) -> float:
-    """Surface of an ellipsoid with these semi-axes, longest first, by the IBSI's series up to term 20."""
+    """Surface of an ellipsoid with these semi-axes, longest first, by the IBSI's series up to term 20.
+
+    That series is part of the feature's definition (IBSI RDD2). It is the true surface of a sphere
+    only; the more unequal the axes, the further it is off.
+    """
     alpha2 = 1.0 - (minor_mm / major_mm) ** 2
     beta2 = 1.0 - (least_mm / major_mm) ** 2
     half, product = (alpha2 + beta2) / 2.0, alpha2 * beta2
@@ -237,4 +242,4 @@ def _inverse_distances(size: list[int], spacing_mm: tuple[float, float, float]) 
     steps = [np.fft.fftfreq(n, 1 / n) * step for n, step in zip(size, spacing_mm, strict=True)]
     z, y, x = np.meshgrid(*steps, indexing="ij", sparse=True)
     distance = np.sqrt(z**2 + y**2 + x**2)
-    return np.divide(1.0, distance, out=np.zeros_like(distance), where=distance > 0)
+    return np.asarray(np.divide(1.0, distance, out=np.zeros_like(distance), where=distance > 0))

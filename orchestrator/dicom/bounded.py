@@ -1,0 +1,258 @@
+"""Associations that cost a bounded amount of memory and time, whatever the peer sends.
+
+pynetdicom believes the lengths and trusts the pace of its peer, as SCP and as SCU. Here every PDU is
+checked before it is read and has a deadline, every message has a size, and a fault of the peer ends
+its own association without a traceback. The names pynetdicom keeps private hold for 3.0.x only.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import time
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pynetdicom import AE, _config
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.transport import AssociationSocket
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+    from pynetdicom.pdu_primitives import P_DATA
+
+MAXIMUM_PDU_BYTES = 131_072
+MAXIMUM_NEGOTIATION_BYTES = 1 << 20
+MAXIMUM_COMMAND_BYTES = 1 << 16
+MAXIMUM_OBJECT_BYTES = 2 << 30
+MAXIMUM_ANSWER_BYTES = 1 << 20
+FIRST_PDU_S = 10.0
+PDU_S = 30.0
+IDLE_S = 300.0
+ANSWER_S = 60.0
+
+_HEADER = struct.Struct(">BxL")
+_LONGEST_PDU = {
+    1: MAXIMUM_NEGOTIATION_BYTES,
+    2: MAXIMUM_NEGOTIATION_BYTES,
+    3: 4,
+    4: MAXIMUM_PDU_BYTES,
+    5: 4,
+    6: 4,
+    7: 4,
+}
+# A-ABORT by the service provider, "invalid PDU parameter value" (PS3.8 9.3.8)
+_ABORT = bytes.fromhex("07 00 00000004 00 00 02 06")
+
+
+def prepare() -> None:
+    """Set what is kept per process: any storage class, files sent without decoding, and silence.
+
+    pydicom would quote in a warning what a peer sends in place of a UID.
+    """
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+    _config.UNRESTRICTED_STORAGE_SERVICE = True
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    for name in ("pynetdicom", "pydicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+
+
+class BoundedSocket(AssociationSocket):  # type: ignore[misc]
+    """Reads no PDU longer or slower than allowed, and sends without Nagle's delay.
+
+    Once connected it stays so in name: pynetdicom would take a rejection that comes and closes the
+    connection at once for a failure to connect. That it is closed shows in `socket`, then None.
+    """
+
+    _was_connected = False
+
+    @property
+    def _is_connected(self) -> bool:
+        return self._was_connected
+
+    @_is_connected.setter
+    def _is_connected(self, is_connected: bool) -> None:
+        self._was_connected = self._was_connected or is_connected
+
+    def __init__(self, assoc: Association, client_socket: socket.socket | None = None, address: Any = None) -> None:
+        super().__init__(assoc, client_socket=client_socket, address=address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.broke_limit = False
+        self._deadline = time.monotonic() + FIRST_PDU_S
+        self._is_first = assoc.is_acceptor
+        self._is_in_body = False
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """The next bytes of a PDU: its header, then its body. Raises OSError past a limit."""
+        if self._is_in_body:
+            self._is_in_body = False
+            return self._read(nr_bytes)
+        if not self._is_first:
+            self._deadline = time.monotonic() + PDU_S
+        self._is_first = False
+        header = self._read(_HEADER.size)
+        if len(header) == _HEADER.size:
+            kind, length = _HEADER.unpack(header)
+            if length > _LONGEST_PDU.get(kind, -1):
+                self._break_off("the PDU is of no known type or too long")
+            self._is_in_body = True
+        return header
+
+    def send(self, bytestream: bytes) -> None:
+        """Send all of it before the deadline, or close."""
+        try:
+            self.socket.settimeout(PDU_S)
+            self.socket.sendall(bytestream)
+        except (OSError, AttributeError):
+            self._shutdown_socket()
+            self.event_queue.put("Evt17")
+
+    def hang_up(self) -> None:
+        """End the connection from another thread; the reading thread sees it end and closes it."""
+        with suppress(OSError, AttributeError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def _read(self, nr_bytes: int) -> bytearray:
+        data = bytearray(nr_bytes)
+        view, count = memoryview(data), 0
+        while count < nr_bytes:
+            remaining_s = self._deadline - time.monotonic()
+            if remaining_s <= 0:
+                self._break_off("the PDU did not come in time")
+            self.socket.settimeout(remaining_s)
+            try:
+                received = self.socket.recv_into(view[count:])
+            except TimeoutError:
+                continue
+            if not received:
+                return data[:count]
+            count += received
+        return data
+
+    def _break_off(self, reason: str) -> None:
+        self.broke_limit = True
+        with suppress(OSError):
+            self.socket.settimeout(1.0)
+            self.socket.sendall(_ABORT)
+        self._shutdown_socket()
+        raise OSError(reason)
+
+    def _shutdown_socket(self) -> None:
+        if self.socket is None:
+            return
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+class BoundedDul(DULServiceProvider):  # type: ignore[misc]
+    """The upper layer of one association; when it ends, nobody goes on waiting for it."""
+
+    def run_reactor(self) -> None:
+        """Run until the association's end, and never print a traceback for it."""
+        try:
+            super().run_reactor()
+        except Exception:  # noqa: BLE001 - a peer may drive the state machine where pynetdicom knows no way on
+            self.socket.broke_limit = True
+        finally:
+            self._kill_thread = True
+            self.state_machine.current_state = "Sta1"
+            self.socket._shutdown_socket()  # noqa: SLF001 - our own class
+            self.assoc.dimse.msg_queue.put((None, None))
+            self.to_user_queue.put(None)
+
+
+class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
+    """Joins the fragments of messages up to a size, and sends files past the queue of the upper layer."""
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__(assoc)
+        self._room_bytes = self._new_room()
+
+    @property
+    def maximum_pdu_size(self) -> int:
+        """The longest P-DATA the peer takes and we send; the peer's 0 means any."""
+        return min(super().maximum_pdu_size or MAXIMUM_PDU_BYTES, MAXIMUM_PDU_BYTES)
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take fragments; a message too large or not DIMSE ends the association."""
+        try:
+            for _, fragment in primitive.presentation_data_value_list:
+                part = fragment[0] & 1
+                self._room_bytes[part] -= len(fragment) - 1
+            if min(self._room_bytes) < 0:
+                self._give_up()
+                return
+            super().receive_primitive(primitive)
+        except Exception:  # noqa: BLE001 - whatever its parser raises, the message is bad
+            self._give_up()
+        if self.message is None:
+            self._room_bytes = self._new_room()
+
+    def get_msg(self, block: bool = False) -> Any:  # noqa: FBT001, FBT002 - pynetdicom's own signature
+        """The next message. An acceptor ends the association for what is no request.
+
+        A requestor's answers wait for the thread that asked. Its reactor gets none: the way it is
+        paused is not safe, and it would take and drop an answer now and then.
+        """
+        if self.assoc.is_requestor:
+            return super().get_msg(block) if block else (None, None)
+        context_id, message = super().get_msg(block)
+        if message is not None and not message.is_valid_request:
+            self._give_up()
+            return None, None
+        return context_id, message
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message; a C-STORE request, the one that is long, straight from this thread."""
+        if not isinstance(primitive, C_STORE) or self.assoc.is_acceptor:
+            super().send_msg(primitive, context_id)
+            return
+        message = C_STORE_RQ()
+        message.primitive_to_message(primitive)
+        for part in message.encode_msg(context_id, self.maximum_pdu_size):
+            self.dul.socket.send(P_DATA_TF(part).encode())
+
+    def _new_room(self) -> list[int]:
+        data_bytes = MAXIMUM_OBJECT_BYTES if self.assoc.is_acceptor else MAXIMUM_ANSWER_BYTES
+        return [data_bytes, MAXIMUM_COMMAND_BYTES]
+
+    def _give_up(self) -> None:
+        self.message = None
+        self.dul.socket.broke_limit = True
+        self.dul.event_queue.put("Evt19")
+
+
+def bound(assoc: Association) -> None:
+    """Give an association that has not started its bounded layers; its socket is still to be set."""
+    assoc.dul = BoundedDul(assoc)
+    assoc.dimse = BoundedDimse(assoc)
+    assoc.acse_timeout, assoc.network_timeout = assoc.ae.acse_timeout, assoc.ae.network_timeout
+
+
+class BoundedEntity(AE):  # type: ignore[misc]
+    """An application entity with our time-outs, whose own requests for association are bounded too."""
+
+    def __init__(self, ae_title: str) -> None:
+        prepare()
+        super().__init__(ae_title)
+        self.maximum_pdu_size = MAXIMUM_PDU_BYTES
+        self.acse_timeout = FIRST_PDU_S
+        self.connection_timeout = FIRST_PDU_S
+        self.dimse_timeout = ANSWER_S
+        self.network_timeout = IDLE_S
+
+    def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> BoundedSocket:
+        bound(assoc)
+        opened = BoundedSocket(assoc, address=address)
+        opened.tls_args = tls_args
+        return opened

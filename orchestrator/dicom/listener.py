@@ -1,0 +1,234 @@
+"""Listens for associations and keeps them within limits; what is done in them is its owner's affair."""
+
+from __future__ import annotations
+
+import logging
+import socketserver
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any
+
+from pynetdicom import build_context, evt
+from pynetdicom.pdu_primitives import A_ABORT
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import AssociationServer, RequestHandler
+
+from orchestrator.dicom.bounded import BoundedEntity, BoundedSocket, bound
+from orchestrator.domain.errors import Broken, Fault, Refused
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+MAXIMUM_ASSOCIATIONS = 64
+MAXIMUM_PER_PEER = 16
+MAXIMUM_WAITING = 64
+ABORT_S = 2.0
+END_S = 15.0
+
+# A-ASSOCIATE-RJ: result, source, reason (PS3.8 9.3.4)
+UNKNOWN_CALLING = (1, 1, 3)
+UNKNOWN_CALLED = (1, 1, 7)
+LIMIT_EXCEEDED = (2, 3, 2)
+NO_REASON = (2, 1, 1)
+
+LOG = logging.getLogger(__name__)
+
+Handler = tuple[Any, Callable[..., Any]]
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One accepted connection; `peer` is (AE title, address) once its request for association is in."""
+
+    peer: tuple[str, str] | None = None
+    is_admitted: bool = False
+    is_aborted: bool = False
+
+
+class Listener:
+    """A listening application entity.
+
+    `admit(association, calling AE title, address)` is asked before a peer is accepted and may raise
+    Refused; without it every peer is welcome. `ended(association, outcome)` is called once for each
+    association admitted, with the outcome `released`, `aborted`, `lost`, or `limit` where the peer
+    broke a limit of ours.
+    """
+
+    def __init__(
+        self,
+        ae_title: str,
+        host: str,
+        port: int,
+        *,
+        handlers: Sequence[Handler],
+        admit: Callable[[Any, str, str], None] | None = None,
+        ended: Callable[[Any, str], None] | None = None,
+        sop_class_uids: Sequence[str] = (),
+    ) -> None:
+        self._ae_title = ae_title
+        self._address = (host, port)
+        self._handlers = [*handlers, (evt.EVT_REQUESTED, self._requested), (evt.EVT_ACSE_RECV, self._acse_received)]
+        self._admit = admit
+        self._ended = ended
+        self._contexts = [build_context(uid) for uid in (Verification, *sop_class_uids)]
+        self._visits: dict[Any, _Visit] = {}
+        self._change = Condition()
+        self._server: _Server | None = None
+        self._thread: Thread | None = None
+
+    def start(self) -> int:
+        """Listen; returns the port. Raises Broken SETTING_INVALID where the address cannot be had."""
+        entity = BoundedEntity(self._ae_title)
+        entity.maximum_associations = MAXIMUM_ASSOCIATIONS + MAXIMUM_WAITING
+        try:
+            server = entity.make_server(
+                self._address,
+                contexts=self._contexts,
+                evt_handlers=self._handlers,
+                server_class=_Server,
+                request_handler=_Handler,
+            )
+        except OSError as error:
+            where = f"{self._address[0]}:{self._address[1]}"
+            raise Broken(Fault.SETTING_INVALID, f"cannot listen on {where}: {error.strerror}") from error
+        server.listener = self
+        self._server = server
+        self._thread = Thread(target=server.serve_forever, args=(0.05,), name=f"listener {self._ae_title}", daemon=True)
+        self._thread.start()
+        return int(server.server_address[1])
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Accept no more, let associations end within the grace, then abort them. Harmless when stopped."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._thread.join()
+        self._server = self._thread = None
+        self._close(lambda visit: visit.peer is None)
+        if not self._wait_for_end(grace_s):
+            with self._change:
+                running = list(self._visits)
+            for association in running:
+                association.abort(block=False)
+            if not self._wait_for_end(ABORT_S):
+                self._close(lambda _: True)
+                self._wait_for_end(END_S)
+
+    def welcome(self, association: Association) -> None:
+        """Start an association on a new connection; of too many that say nothing the oldest is closed."""
+        with self._change:
+            waiting = [a for a, visit in self._visits.items() if visit.peer is None]
+            self._visits[association] = _Visit()
+        for oldest in waiting[: max(len(waiting) + 1 - MAXIMUM_WAITING, 0)]:
+            oldest.dul.socket.hang_up()
+        reactor = association.run
+        association.run = lambda: self._run(association, reactor)
+        association.start()
+
+    def _run(self, association: Association, reactor: Callable[[], None]) -> None:
+        try:
+            reactor()
+        except Exception as error:  # noqa: BLE001 - nothing a peer does may end in a traceback
+            LOG.error("an association ended by %s", type(error).__name__)  # noqa: TRY400
+        finally:
+            visit = self._visits[association]
+            try:
+                if visit.is_admitted and self._ended is not None:
+                    self._ended(association, _outcome(association, visit))
+            except Exception as error:  # noqa: BLE001 - the thread must leave the register
+                LOG.error("the end of an association was not noted: %s", type(error).__name__)  # noqa: TRY400
+            with self._change:
+                del self._visits[association]
+                self._change.notify_all()
+
+    def _requested(self, event: Any) -> None:
+        rejection = self._rejection(event.assoc)
+        if rejection is not None:
+            event.assoc.acse.send_reject(*rejection)
+            event.assoc.kill()
+
+    def _rejection(self, association: Association) -> tuple[int, int, int] | None:
+        request = association.requestor.primitive
+        calling_ae, address = request.calling_ae_title.strip(), association.requestor.address
+        with self._change:
+            visit = self._visits[association]
+            visit.peer = (calling_ae, address)
+            admitted = [v for v in self._visits.values() if v.is_admitted]
+            is_full = len(admitted) >= MAXIMUM_ASSOCIATIONS
+            is_greedy = sum(v.peer == visit.peer for v in admitted) >= MAXIMUM_PER_PEER
+            visit.is_admitted = request.called_ae_title.strip() == self._ae_title and not (is_full or is_greedy)
+        if is_full or is_greedy:
+            return LIMIT_EXCEEDED
+        if not visit.is_admitted:
+            return UNKNOWN_CALLED
+        try:
+            if self._admit is not None:
+                self._admit(association, calling_ae, address)
+        except Exception as error:  # noqa: BLE001 - refused, or we cannot tell: either way no association
+            visit.is_admitted = False
+            if isinstance(error, Refused):
+                return UNKNOWN_CALLING
+            LOG.error("no association could be opened: %s", type(error).__name__)  # noqa: TRY400
+            return NO_REASON
+        return None
+
+    def _acse_received(self, event: Any) -> None:
+        if isinstance(event.primitive, A_ABORT):
+            self._visits[event.assoc].is_aborted = True
+
+    def _close(self, is_meant: Callable[[_Visit], bool]) -> None:
+        with self._change:
+            meant = [a for a, visit in self._visits.items() if is_meant(visit)]
+        for association in meant:
+            association.dul.socket.hang_up()
+
+    def _wait_for_end(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        with self._change:
+            threads = list(self._visits)
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in threads)
+
+
+def _outcome(association: Association, visit: _Visit) -> str:
+    if association.is_released:
+        return "released"
+    if association.dul.socket.broke_limit:
+        return "limit"
+    is_aborted = visit.is_aborted or association._sent_abort  # noqa: SLF001 - pynetdicom tells it nowhere else
+    return "aborted" if is_aborted else "lost"
+
+
+class _Server(AssociationServer):  # type: ignore[misc]
+    """The listening socket."""
+
+    request_queue_size = MAXIMUM_WAITING
+    listener: Listener
+
+    def service_actions(self) -> None:
+        """Leave the garbage to Python."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Drop a connection that could not be taken up."""
+        with suppress(OSError):
+            request.close()
+
+    def shutdown(self) -> None:
+        """Stop listening."""
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()
+
+
+class _Handler(RequestHandler):  # type: ignore[misc]
+    """A new connection."""
+
+    def handle(self) -> None:
+        """Make it a bounded association and start it."""
+        association = self._create_association()
+        bound(association)
+        association.set_socket(BoundedSocket(association, client_socket=self.request))
+        self.server.listener.welcome(association)

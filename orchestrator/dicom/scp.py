@@ -1,0 +1,108 @@
+"""The Storage and Verification SCP: takes every storage class in every transfer syntax, and parses none."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from traceback import extract_tb
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pynetdicom import evt
+
+from orchestrator.dicom.listener import Listener
+from orchestrator.domain.errors import Fault, Refused, TendonError
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+# C-STORE statuses (PS3.4 B.2.3, PS3.7 C)
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+OUT_OF_RESOURCES = 0xA700
+CANNOT_UNDERSTAND = 0xC000
+
+_STATUS = {
+    Fault.STORAGE_LOW: OUT_OF_RESOURCES,
+    Fault.STORE_FAILED: OUT_OF_RESOURCES,
+    Fault.TRUNCATED: CANNOT_UNDERSTAND,
+    Fault.NOT_DICOM: CANNOT_UNDERSTAND,
+}
+
+LOG = logging.getLogger(__name__)
+
+
+class Reception(Protocol):
+    """Where what peers send is taken in. Called from many threads at once."""
+
+    def open(self, calling_ae: str, address: str) -> str:
+        """Let a peer in; returns the association's id. Raises Refused UNKNOWN_PEER."""
+
+    def store(
+        self,
+        association_id: str,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        data_set: bytes,
+    ) -> None:
+        """Make an object durable, byte for byte; returning is the promise that becomes 0x0000."""
+
+    def close(self, association_id: str, outcome: str) -> None:
+        """Note the end of an association that was opened, once."""
+
+
+class StorageScp:
+    """Listens under an AE title and hands objects to a reception."""
+
+    def __init__(self, ae_title: str, host: str, port: int, reception: Reception) -> None:
+        self._reception = reception
+        self._ids: dict[Any, str] = {}
+        self._listener = Listener(
+            ae_title, host, port, handlers=[(evt.EVT_C_STORE, self._store)], admit=self._open, ended=self._close
+        )
+
+    def start(self) -> int:
+        """Listen; returns the port, which port 0 leaves to the system. Raises Broken SETTING_INVALID."""
+        return self._listener.start()
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Accept no more; associations that outlast the grace are aborted."""
+        self._listener.stop(grace_s)
+
+    def _open(self, association: Association, calling_ae: str, address: str) -> None:
+        self._ids[association] = self._reception.open(calling_ae, address)
+
+    def _close(self, association: Association, outcome: str) -> None:
+        self._reception.close(self._ids.pop(association), outcome)
+
+    def _store(self, event: Any) -> int:
+        request = event.request
+        data_set = request.DataSet.getvalue()
+        if not data_set:
+            return CANNOT_UNDERSTAND
+        try:
+            self._reception.store(
+                self._ids[event.assoc],
+                sop_class_uid=str(request.AffectedSOPClassUID),
+                sop_instance_uid=str(request.AffectedSOPInstanceUID),
+                transfer_syntax_uid=str(event.context.transfer_syntax),
+                data_set=data_set,
+            )
+        except TendonError as error:
+            if not isinstance(error, Refused):
+                LOG.error("an object could not be stored: %s", error.code)  # noqa: TRY400
+            return _STATUS.get(error.fault, PROCESSING_FAILURE)
+        except OSError as error:
+            LOG.error("an object could not be stored: %s", _where(error))  # noqa: TRY400
+            return OUT_OF_RESOURCES
+        except Exception as error:  # noqa: BLE001 - the peer must get its answer
+            LOG.error("an object could not be stored: %s", _where(error))  # noqa: TRY400
+            return PROCESSING_FAILURE
+        return SUCCESS
+
+
+def _where(error: Exception) -> str:
+    """An error's type and place: its message might hold what the peer sent."""
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}"

@@ -1,0 +1,312 @@
+"""The facts that rules and manifests may ask for: their names, types and where they come from.
+
+A fact is None when the images do not say: a condition on it is then unknown, never guessed.
+Empty text, a zero size and an unusable stack count as not said.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap, defaultdict
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from orchestrator.domain.errors import Unfit
+from orchestrator.domain.geometry import Stack, arrange
+from orchestrator.domain.study import plane_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from orchestrator.domain.study import Header, Instance, Series, Study
+
+FieldType = Literal["text", "number", "flag", "list"]
+Fact = str | float | bool | tuple[str, ...]
+
+DAYS_IN_YEAR = 365.25
+PLACES_OF_MM = 4
+GEOMETRY_FIELDS = ("series.is_volume", "series.slice_step_mm", "series.coverage_mm")
+_YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / DAYS_IN_YEAR, "D": 1 / DAYS_IN_YEAR}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A fact by name. Codes are compared in capitals; a list holds when one of its texts does."""
+
+    name: str
+    type: FieldType
+    description: str
+    example: Fact
+    is_code: bool = False
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether an explanation may repeat its value: numbers and codes of images, nothing of the patient."""
+        return (self.type == "number" or self.is_code) and not self.name.startswith("patient.")
+
+
+class SeriesFacts(Protocol):
+    """Facts of one series. `label` names it without patient data."""
+
+    @property
+    def uid(self) -> str:
+        """Series Instance UID."""
+
+    @property
+    def label(self) -> str:
+        """For instance "series 3 (CT)"."""
+
+    @property
+    def values(self) -> Mapping[str, Fact | None]:
+        """Every `series.*` fact by its full name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyFacts:
+    """Facts of a study: `values` holds every `study.*`, `patient.*` and `node.*` fact by its full name."""
+
+    values: Mapping[str, Fact | None]
+    series: Sequence[SeriesFacts]
+
+    def only(self, series: SeriesFacts) -> StudyFacts:
+        """The same study as if it had this series alone."""
+        return replace(self, series=(series,))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GivenSeries:
+    """Facts of a series as an example states them."""
+
+    uid: str
+    label: str
+    values: Mapping[str, Fact | None]
+
+
+class _Lazy(dict[str, Fact | None]):
+    """Facts worked out when first asked for."""
+
+    def __init__(self, read: Callable[[str], Fact | None]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, name: str) -> Fact | None:
+        value = self[name] = self._read(name)
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class ReceivedSeries:
+    """Facts of a series as received, and the stack its images form. Not slotted: it keeps what it worked out."""
+
+    series: Series
+    region_names: tuple[str, ...]
+
+    @property
+    def uid(self) -> str:
+        """Series Instance UID."""
+        return self.series.uid
+
+    @cached_property
+    def label(self) -> str:
+        """The series by its number and modality."""
+        return series_label(self.series.header.series_number, self.series.header.modality)
+
+    @cached_property
+    def geometry(self) -> Stack | Unfit:
+        """The stack its images form, or why they form none."""
+        try:
+            return arrange([plane_of(i.header) for i in self.series.instances])
+        except Unfit as fault:
+            return fault
+
+    @property
+    def stack(self) -> Stack | None:
+        """The stack its images form, if they do."""
+        return None if isinstance(self.geometry, Unfit) else self.geometry
+
+    @cached_property
+    def values(self) -> dict[str, Fact | None]:
+        """Every `series.*` fact by its full name."""
+        return _Lazy(lambda name: _known(_SERIES[name][1](self)))
+
+    @property
+    def by_header(self) -> GivenSeries:
+        """The series as if nothing were known of its geometry, which is costly to work out."""
+        return GivenSeries(self.uid, self.label, ChainMap(dict.fromkeys(GEOMETRY_FIELDS), self.values))
+
+
+def series_label(number: int | None, modality: str) -> str:
+    """A series in words that hold no patient data."""
+    words = "series" if number is None else f"series {number}"
+    return f"{words} ({modality})" if modality else words
+
+
+def study_facts(study: Study, node: Mapping[str, Any]) -> tuple[StudyFacts, tuple[ReceivedSeries, ...]]:
+    """Facts of a study, and its series in the order of their numbers.
+
+    `node` maps the short names of `node.*` facts (ae_title, name, site) of the sender to text.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for instance in region_instances(study):
+        for region in instance.header.regions:
+            if region.series_uid is not None and region.name not in names[region.series_uid]:
+                names[region.series_uid].append(region.name)
+    ordered = sorted(study.series, key=series_order)
+    series = tuple(ReceivedSeries(s, tuple(names.get(s.uid, ()))) for s in ordered)
+
+    def read(name: str) -> Fact | None:
+        if name.startswith("node."):
+            return _known(node.get(name.removeprefix("node.")))
+        return _known(_STUDY[name][1](study)) if study.series else None
+
+    return StudyFacts(_Lazy(read), series), series
+
+
+def region_instances(study: Study) -> Iterable[Instance]:
+    """Instances that hold a drawn region."""
+    return (i for s in study.series for i in s.instances if i.header.regions)
+
+
+def series_order(series: Series) -> tuple[float, str]:
+    """Sorts series by number, then by UID."""
+    number = series.header.series_number
+    return (float("inf") if number is None else number), series.uid
+
+
+def _known(value: Fact | None) -> Fact | None:
+    """The value with blanks trimmed, None for empty text."""
+    return (value.strip() or None) if isinstance(value, str) else value
+
+
+def _age_years(header: Header) -> float | None:
+    """Patient's Age (an Age String, PS3.5 6.2), else the years from birth to study."""
+    number, unit = header.patient_age.strip()[:-1], header.patient_age.strip()[-1:].upper()
+    if number.isascii() and number.isdigit() and unit in _YEARS_PER_UNIT:
+        return int(number) * _YEARS_PER_UNIT[unit]
+    try:
+        born, seen = date.fromisoformat(header.patient.birth_date), date.fromisoformat(header.study_date)
+    except ValueError:
+        return None
+    return max((seen - born).days / DAYS_IN_YEAR, 0.0)
+
+
+def _slice_step_mm(series: ReceivedSeries) -> float | None:
+    """Rounded, so that a fitted 5.000000001 mm is the 5 mm that a rule means."""
+    stack = series.stack
+    return None if stack is None else round(float(stack.grid.spacing_mm[0]), PLACES_OF_MM)
+
+
+def _coverage_mm(series: ReceivedSeries) -> float | None:
+    stack = series.stack
+    return None if stack is None else round(float(stack.grid.spacing_mm[0]) * stack.grid.shape[0], PLACES_OF_MM)
+
+
+def _study_header(study: Study) -> Header:
+    return study.series[0].header
+
+
+_StudyReader = tuple[Field, "Callable[[Study], Fact | None]"]
+_SeriesReader = tuple[Field, "Callable[[ReceivedSeries], Fact | None]"]
+
+
+def _study_table() -> tuple[_StudyReader, ...]:
+    head = _study_header
+    return (
+        (Field("study.description", "text", "Study Description", "KNEE"), lambda s: head(s).study_description),
+        (Field("study.date", "text", "Study Date, YYYYMMDD", "20240131"), lambda s: head(s).study_date),
+        (Field("study.procedure_code", "text", "code of the procedure", "CTKNEE"), lambda s: head(s).procedure_code),
+        (Field("study.accession_number", "text", "Accession Number", "A1"), lambda s: head(s).accession_number),
+        (
+            Field("study.modalities", "list", "modalities of its series", ("CT", "RTSTRUCT"), is_code=True),
+            lambda s: tuple(sorted({x.header.modality.upper() for x in s.series if x.header.modality})),
+        ),
+        (Field("study.series_count", "number", "how many series it has", 3), lambda s: len(s.series)),
+        (Field("study.revision", "number", "rises with every late image", 1), lambda s: s.revision),
+        (
+            Field("patient.species", "text", "species, for veterinary studies", "Canine"),
+            lambda s: head(s).patient_species,
+        ),
+        (Field("patient.age_years", "number", "age at the study", 54), lambda s: _age_years(head(s))),
+        (Field("patient.sex", "text", "M, F or O", "F", is_code=True), lambda s: head(s).patient.sex.upper()),
+    )
+
+
+def _series_table() -> tuple[_SeriesReader, ...]:
+    return (*_series_names(), *_series_numbers(), *_series_flags())
+
+
+def _series_names() -> tuple[_SeriesReader, ...]:
+    def text(name: str, description: str, example: str, read: Callable[[Header], str]) -> _SeriesReader:
+        return Field(f"series.{name}", "text", description, example), lambda s: read(s.series.header)
+
+    def code(name: str, description: str, example: str, read: Callable[[Header], str]) -> _SeriesReader:
+        field = Field(f"series.{name}", "text", description, example, is_code=True)
+        return field, lambda s: read(s.series.header).upper()
+
+    return (
+        code("modality", "Modality", "CT", lambda h: h.modality),
+        code("body_part", "Body Part Examined", "KNEE", lambda h: h.body_part),
+        text("laterality", "L, R or B", "L", lambda h: h.laterality),
+        text("description", "Series Description", "Bone 1.0", lambda h: h.series_description),
+        text("protocol", "Protocol Name", "Knee", lambda h: h.protocol),
+        text("manufacturer", "Manufacturer", "ACME", lambda h: h.manufacturer),
+        text("model", "Manufacturer's Model Name", "Scan 1", lambda h: h.model),
+        text("station", "Station Name", "CT1", lambda h: h.station),
+        text("kernel", "Convolution Kernel", "B70f", lambda h: h.kernel),
+        text("patient_position", "Patient Position", "HFS", lambda h: h.patient_position),
+        text("sop_class_uid", "SOP Class UID", "1.2.840.10008.5.1.4.1.1.2", lambda h: h.sop_class_uid),
+        text("transfer_syntax_uid", "Transfer Syntax UID", "1.2.840.10008.1.2.1", lambda h: h.transfer_syntax_uid),
+        (Field("series.image_type", "list", "values of Image Type", ("ORIGINAL", "PRIMARY")), _image_type),
+        (Field("series.region_names", "list", "regions drawn on it", ("GTV",)), lambda s: s.region_names),
+    )
+
+
+def _image_type(series: ReceivedSeries) -> tuple[str, ...] | None:
+    return series.series.header.image_type or None
+
+
+def _series_numbers() -> tuple[_SeriesReader, ...]:
+    def number(name: str, description: str, example: float, read: Callable[[Header], float | None]) -> _SeriesReader:
+        return Field(f"series.{name}", "number", description, example), lambda s: read(s.series.header)
+
+    return (
+        number("number", "Series Number", 3, lambda h: h.series_number),
+        number("rows", "image rows", 512, lambda h: h.rows or None),
+        number("columns", "image columns", 512, lambda h: h.columns or None),
+        number("slice_thickness_mm", "Slice Thickness", 1.5, lambda h: h.slice_thickness_mm),
+        number("pixel_spacing_mm", "larger Pixel Spacing", 0.8, lambda h: max(h.spacing_mm) if h.spacing_mm else None),
+        number("kvp", "peak kilovoltage", 120, lambda h: h.kvp),
+        (Field("series.instances", "number", "how many objects it has", 120), lambda s: len(s.series.instances)),
+        (Field("series.slice_step_mm", "number", "distance between slices of the stack", 1.0), _slice_step_mm),
+        (Field("series.coverage_mm", "number", "slices times their distance", 180.0), _coverage_mm),
+    )
+
+
+def _series_flags() -> tuple[_SeriesReader, ...]:
+    def flag(name: str, description: str, read: Callable[[ReceivedSeries], bool | None]) -> _SeriesReader:
+        return Field(f"series.{name}", "flag", description, example=True), read
+
+    return (
+        flag("is_volume", "its images form a regular stack", lambda s: s.stack is not None),
+        flag("is_lossy", "an image was lossily compressed", lambda s: any(i.header.lossy for i in s.series.instances)),
+        flag("contrast", "a contrast agent is named", lambda s: bool(s.series.header.contrast_agent.strip()) or None),
+        flag("has_region", "a region is drawn on it", lambda s: bool(s.region_names)),
+    )
+
+
+_STUDY = {entry[0].name: entry for entry in _study_table()}
+_SERIES = {entry[0].name: entry for entry in _series_table()}
+_NODE = tuple(
+    Field(f"node.{name}", "text", description, example)
+    for name, description, example in (
+        ("ae_title", "AE title that sent the study", "CT1"),
+        ("name", "name of the node that sent it", "ct1"),
+        ("site", "site of that node", "main"),
+    )
+)
+
+FIELDS: Mapping[str, Field] = {
+    field.name: field for field in (*(f for f, _ in _STUDY.values()), *_NODE, *(f for f, _ in _SERIES.values()))
+}
+"""Every fact by its full name."""

@@ -1,0 +1,101 @@
+"""The shape of rule text: what may be written where."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictStr, Tag
+
+from orchestrator.domain.route import Priority, Release
+
+TAG_PREFIX = "condition:"
+"""Marks the parts of pydantic's error paths that are no keys of the text."""
+
+Name = Annotated[StrictStr, Field(min_length=1, max_length=200)]
+
+
+class _Text(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
+
+
+class TestText(_Text):
+    """`{field: series.modality, eq: CT}`: a field and exactly one operator."""
+
+    __test__ = False
+
+    field: StrictStr
+    eq: Any = None
+    is_in: Any = Field(None, alias="in")
+    lt: Any = None
+    le: Any = None
+    gt: Any = None
+    ge: Any = None
+    matches: Any = None
+    exists: Any = None
+
+
+class RegionText(_Text):
+    """`{has_region: true}`, or a pattern that the name of a region on the series matches."""
+
+    has_region: Any
+
+
+class AllText(_Text):
+    """`{all: [...]}`."""
+
+    all: list["ConditionText"] = Field(min_length=1, max_length=200)
+
+
+class AnyText(_Text):
+    """`{any: [...]}`."""
+
+    any: list["ConditionText"] = Field(min_length=1, max_length=200)
+
+
+class NotText(_Text):
+    """`{not: ...}`."""
+
+    part: "ConditionText" = Field(alias="not")
+
+
+def _kind(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return None
+    return TAG_PREFIX + next((key for key in ("all", "any", "not", "has_region") if key in value), "test")
+
+
+ConditionText = Annotated[
+    Annotated[AllText, Tag("condition:all")]
+    | Annotated[AnyText, Tag("condition:any")]
+    | Annotated[NotText, Tag("condition:not")]
+    | Annotated[RegionText, Tag("condition:has_region")]
+    | Annotated[TestText, Tag("condition:test")],
+    Discriminator(
+        _kind,
+        custom_error_type="condition",
+        custom_error_message="is no condition; write {field: ..., eq: ...}, {all: [...]}, {any: [...]} or {not: ...}",
+    ),
+]
+
+
+class ExampleText(_Text):
+    """Facts by their short names, and whether the rule matches them."""
+
+    expect: Literal["match", "no_match"]
+    study: dict[StrictStr, Any] = {}
+    patient: dict[StrictStr, Any] = {}
+    node: dict[StrictStr, Any] = {}
+    series: list[dict[StrictStr, Any]] = []
+
+
+class RuleText(_Text):
+    """One rule."""
+
+    name: Name
+    when: ConditionText
+    run: list[Name]
+    send: list[Name]
+    priority: Priority = "routine"
+    release: Release = "at_once"
+    forward: list[Name] = []
+    stop: StrictBool = False
+    examples: list[ExampleText] = Field([], max_length=100)

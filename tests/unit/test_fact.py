@@ -1,0 +1,122 @@
+"""The facts rules may ask for, and where they come from."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from orchestrator.domain.fact import FIELDS, series_label, study_facts
+from orchestrator.domain.study import Patient, Study
+from tests import strategies
+from tests.strategies import ct_series, region_series, study_of
+
+TYPES = {"text": str, "number": int | float, "flag": bool, "list": tuple}
+
+
+@given(strategies.studies())
+def test_every_fact_of_any_study_is_of_its_type_or_missing(study: Study) -> None:
+    facts, series = study_facts(study, {"ae_title": "CT1"})
+    for field in FIELDS.values():
+        sources = [s.values for s in series] if field.name.startswith("series.") else [facts.values]
+        for values in sources:
+            value = values[field.name]
+            assert value is None or isinstance(value, TYPES[field.type]), field.name
+            assert value != ""
+            assert not isinstance(value, bool) or field.type == "flag"
+
+
+def test_every_field_has_words_and_an_example_of_its_type() -> None:
+    for name, field in FIELDS.items():
+        assert field.name == name
+        assert field.description
+        assert isinstance(field.example, TYPES[field.type])
+
+
+def test_facts_of_a_series_come_from_its_headers_and_its_geometry() -> None:
+    given_series = ct_series(
+        count=10,
+        step_mm=3.3,
+        body_part="knee",
+        spacing_mm=(0.8, 0.7),
+        kvp=120.0,
+        contrast_agent="yes",
+        image_type=("ORIGINAL", "PRIMARY", "AXIAL"),
+        lossy=True,
+    )
+    _, (series, _) = study_facts(
+        study_of(given_series, region_series("1.9", given_series.uid, names=["A", "B", "A"])), {}
+    )
+    expected = {
+        "body_part": "KNEE",
+        "pixel_spacing_mm": 0.8,
+        "slice_step_mm": 3.3,
+        "coverage_mm": 33.0,
+        "instances": 10,
+        "kvp": 120.0,
+        "contrast": True,
+        "image_type": ("ORIGINAL", "PRIMARY", "AXIAL"),
+        "is_lossy": True,
+        "is_volume": True,
+        "region_names": ("A", "B"),
+        "has_region": True,
+        "number": 1,
+        "rows": 16,
+        "description": None,
+        "slice_thickness_mm": None,
+    }
+    assert {name: series.values[f"series.{name}"] for name in expected} == expected
+
+
+def test_what_the_images_do_not_say_is_missing_and_never_guessed() -> None:
+    _, (series,) = study_facts(study_of(ct_series(without=[2], spacing_mm=None, rows=0)), {})
+    for name in ("slice_step_mm", "coverage_mm", "pixel_spacing_mm", "rows", "contrast", "body_part", "kvp"):
+        assert series.values[f"series.{name}"] is None
+    assert series.values["series.is_volume"] is False
+    assert series.values["series.has_region"] is False
+
+
+def test_geometry_can_be_left_out_of_what_is_known() -> None:
+    _, (series,) = study_facts(study_of(ct_series()), {})
+    assert series.by_header.values["series.modality"] == "CT"
+    assert series.by_header.values["series.is_volume"] is None
+    assert series.values["series.is_volume"] is True
+
+
+@pytest.mark.parametrize(
+    ("age", "birth_date", "years"),
+    [
+        ("034Y", "", 34),
+        ("006M", "", 0.5),
+        ("052W", "", 1.0),
+        ("010D", "", 0.03),
+        ("", "20000131", 24.0),
+        ("034", "20000131", 24.0),
+        ("", "", None),
+        ("", "unknown", None),
+        ("²Y", "", None),
+        ("", "20250131", 0.0),
+    ],
+)
+def test_the_age_is_read_or_reckoned_or_missing(age: str, birth_date: str, years: float | None) -> None:
+    patient = Patient(id="P1", birth_date=birth_date)
+    facts, _ = study_facts(study_of(ct_series(patient_age=age, patient=patient, study_date="20240131")), {})
+    found = facts.values["patient.age_years"]
+    assert found is None if years is None else found == pytest.approx(years, abs=0.01)
+
+
+def test_facts_of_the_study_and_its_sender() -> None:
+    study = study_of(ct_series("1.1", study_description="Knee"), region_series("1.9", None), revision=3)
+    values = study_facts(study, {"ae_title": "CT1", "site": ""})[0].values
+    assert values["study.description"] == "Knee"
+    assert values["study.modalities"] == ("CT", "RTSTRUCT")
+    assert (values["study.series_count"], values["study.revision"]) == (2, 3)
+    assert (values["node.ae_title"], values["node.site"], values["node.name"]) == ("CT1", None, None)
+
+
+def test_a_series_is_named_by_its_number_and_modality() -> None:
+    assert [series_label(3, "CT"), series_label(None, "CT"), series_label(3, ""), series_label(None, "")] == [
+        "series 3 (CT)",
+        "series (CT)",
+        "series 3",
+        "series",
+    ]
