@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from orchestrator.domain.codes import HOUNSFIELD_UNIT
 from orchestrator.domain.geometry import Grid, Volume
 
 if TYPE_CHECKING:
@@ -69,4 +70,4 @@ def sarcoma(request: pytest.FixtureRequest, sample_data: Path) -> tuple[str, Vol
     folder = sample_data / "msk_sarcoma" / request.param / "ct"
     array, grid = read_nifti(folder / "image.nii.gz")
     mask, _ = read_nifti(folder / "mask.nii.gz")
-    return request.param, Volume(array, grid, "HU"), mask > 0
+    return request.param, Volume(array, grid, HOUNSFIELD_UNIT.value), mask > 0

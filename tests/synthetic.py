@@ -12,6 +12,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from orchestrator.dicom.identity import as_found, read_identity
 from orchestrator.domain import codes
+from orchestrator.domain.codes import HOUNSFIELD_UNIT
 from orchestrator.domain.geometry import Grid, Volume
 from orchestrator.domain.result import Measurement, Notice, Provenance, Results, Segment, derive_uid
 from orchestrator.ports import ReportRequest
@@ -56,9 +57,11 @@ def limb(shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, np.ndarray, n
     return array, bone, lump
 
 
-def write_series(folder: Path, orientation: tuple[float, ...] = AXIAL, **changed: Any) -> list[str]:
+def write_series(
+    folder: Path, orientation: tuple[float, ...] = AXIAL, shape: tuple[int, int, int] = SHAPE, **changed: Any
+) -> list[str]:
     """A CT series, slice k in file k; `changed` sets elements of every file by keyword (None leaves one out)."""
-    grid, (array, _, _) = grid_of(orientation), limb()
+    grid, (array, _, _) = grid_of(orientation, shape), limb(shape)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for k in range(grid.shape[0]):
@@ -166,5 +169,6 @@ def request_on(
     paths: list[str], results: Results, orientation: tuple[float, ...] = AXIAL, **changed: Any
 ) -> ReportRequest:
     """A request on the series of `write_series`; `changed` sets fields of its provenance."""
-    volume = Volume(limb()[0], grid_of(orientation), "HU")
+    shape = (len(paths), *SHAPE[1:])
+    volume = Volume(limb(shape)[0], grid_of(orientation, shape), HOUNSFIELD_UNIT.value)
     return ReportRequest(results, provenance(**changed), volume, paths, read_identity(paths[0]))

@@ -71,7 +71,7 @@ def segment(inputs: Mapping[str, Any], params: Mapping[str, Any], report: Report
 def _check_grid(volume: Volume) -> None:
     """Facts that header conditions also ask for, checked again on what was decoded."""
     slice_mm, *pixel_mm = volume.grid.spacing_mm
-    if volume.unit != "HU":
+    if volume.unit != codes.HOUNSFIELD_UNIT.value:
         raise Unfit(Fault.OUT_OF_RANGE, "the voxels are not in Hounsfield units")
     if slice_mm > SLICE_STEP_AT_MOST_MM + 1e-3:
         raise Unfit(Fault.OUT_OF_RANGE, f"slices are {slice_mm:.1f} mm apart, at most {SLICE_STEP_AT_MOST_MM:g} suit")

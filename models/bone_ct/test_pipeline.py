@@ -8,6 +8,7 @@ import pydicom
 import pytest
 from scipy import ndimage
 
+from orchestrator.domain.codes import HOUNSFIELD_UNIT
 from orchestrator.domain.errors import Fault, Unfit
 from orchestrator.domain.geometry import Grid, Volume
 from workers.numeric.phantom import limb
@@ -45,7 +46,7 @@ def small():
 
 
 def changed(phantom, array):
-    return Volume(np.asarray(array, np.float32), phantom.volume.grid, "HU")
+    return Volume(np.asarray(array, np.float32), phantom.volume.grid, HOUNSFIELD_UNIT.value)
 
 
 def test_bone_of_the_synthetic_limb_is_found(phantom, found):
@@ -119,7 +120,7 @@ def test_other_units_are_refused(pipeline, small):
 def test_coarse_grids_are_refused(pipeline, small, stretch):
     affine = small.volume.grid.affine.copy()
     affine[:3, :3] *= stretch
-    error = refusal(pipeline, Volume(small.volume.array, Grid(small.volume.grid.shape, affine), "HU"))
+    error = refusal(pipeline, Volume(small.volume.array, Grid(small.volume.grid.shape, affine), HOUNSFIELD_UNIT.value))
     assert error.fault is Fault.OUT_OF_RANGE
     assert "mm" in error.detail
 
@@ -176,7 +177,7 @@ def test_much_noise_is_marked(pipeline, small):
 
 def test_bone_cut_by_the_side_of_the_images_is_marked(pipeline, small):
     grid = small.volume.grid
-    half = Volume(small.volume.array[:, :, 70:], Grid((24, 128, 58), grid.affine), "HU")
+    half = Volume(small.volume.array[:, :, 70:], Grid((24, 128, 58), grid.affine), HOUNSFIELD_UNIT.value)
     assert "OPEN_MARROW" in codes(run(pipeline, half))
 
 
@@ -186,7 +187,7 @@ def test_thick_slices_are_marked(pipeline, small):
 
 def test_a_field_without_air_is_marked_as_not_checked(pipeline, small):
     grid = small.volume.grid
-    inner = Volume(small.volume.array[:, 42:86, 42:86], Grid((24, 44, 44), grid.affine), "HU")
+    inner = Volume(small.volume.array[:, 42:86, 42:86], Grid((24, 44, 44), grid.affine), HOUNSFIELD_UNIT.value)
     assert any("HU of air" in notice.text for notice in run(pipeline, inner).notices)
 
 
@@ -205,7 +206,7 @@ def test_spine_agrees_with_its_labels(pipeline, sample_data, nifti):
     folder = sample_data / "ct_nifti_labelled"
     array, grid = nifti(folder / "ct.nii.gz")
     labels, _ = nifti(folder / "labels_totalseg.nii.gz")
-    mask = run(pipeline, Volume(array, grid, "HU")).segments[0].mask
+    mask = run(pipeline, Volume(array, grid, HOUNSFIELD_UNIT.value)).segments[0].mask
     assert dice(mask, np.isin(labels, BONE_LABELS)) > 0.85
     assert mask[labels == SPINAL_CORD].mean() < 0.05
 
@@ -228,4 +229,4 @@ def read_series(folder):
     affine[:3, 1] = np.array(images[0].ImageOrientationPatient[3:], np.float64) * images[0].PixelSpacing[0]
     affine[:3, 2] = np.array(images[0].ImageOrientationPatient[:3], np.float64) * images[0].PixelSpacing[1]
     affine[:3, 3] = first
-    return Volume(hu.astype(np.float32), Grid(hu.shape, affine), "HU")
+    return Volume(hu.astype(np.float32), Grid(hu.shape, affine), HOUNSFIELD_UNIT.value)

@@ -55,7 +55,7 @@ def measure(inputs: Mapping[str, Any], params: Mapping[str, Any], report: Report
     """
     volume: Volume = inputs["ct"]
     regions: Sequence[Region] = inputs["tumour"]
-    if volume.unit != "HU":
+    if volume.unit != codes.HOUNSFIELD_UNIT.value:
         raise Unfit(Fault.OUT_OF_RANGE, "the voxels are not in Hounsfield units")
     if any(region.mask.shape != volume.array.shape for region in regions):
         raise Unfit(Fault.REGION_UNUSABLE, "a region does not lie on the voxels of this series")

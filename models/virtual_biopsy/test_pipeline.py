@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orchestrator.domain.codes import HOUNSFIELD_UNIT
 from orchestrator.domain.errors import Fault, Unfit
 from orchestrator.domain.geometry import Grid, Region, Volume
 from workers.numeric.phantom import limb
@@ -48,7 +49,7 @@ def block():
     array = np.broadcast_to(np.arange(10, dtype=np.float32)[:, None, None], (10, 11, 12))
     mask = np.zeros(array.shape, bool)
     mask[3:7, 3:8, 3:9] = True
-    return Volume(array, Grid(mask.shape, affine), "HU"), mask
+    return Volume(array, Grid(mask.shape, affine), HOUNSFIELD_UNIT.value), mask
 
 
 def test_a_drawn_region_is_handed_back_as_a_manual_lesion_segment(pipeline, small):
@@ -114,7 +115,7 @@ def test_no_value_is_infinite_or_not_a_number(pipeline, block):
     volume, mask = block
     flat = np.zeros_like(mask)
     flat[5, 2:6, 2:9] = True
-    zero = Volume(np.zeros(mask.shape, np.float32), volume.grid, "HU")
+    zero = Volume(np.zeros(mask.shape, np.float32), volume.grid, HOUNSFIELD_UNIT.value)
     for image, drawn in ((volume, mask), (volume, flat), (zero, mask), (zero, flat)):
         measured = run(pipeline, image, region(image, drawn)).measurements
         assert all(m.value is None or math.isfinite(m.value) for m in measured)

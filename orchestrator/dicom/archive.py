@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from io import BytesIO
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset, dcmread
-from pydicom.filebase import DicomBytesIO
 from pynetdicom import evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
@@ -78,7 +78,7 @@ class Archive:
         if not UID.fullmatch(uid):
             return CANNOT_UNDERSTAND
         data = event.encoded_dataset()
-        entry = _entry(DicomBytesIO(data))
+        entry = _entry(BytesIO(data))
         if entry is None or entry.SOPInstanceUID != uid:
             return CANNOT_UNDERSTAND
         final = self._folder / f"{uid}.dcm"
@@ -128,7 +128,7 @@ def _answer(query: Dataset, level: str, keys: list[str], entry: Entry) -> Datase
     return answer
 
 
-def _entry(source: Path | DicomBytesIO) -> Entry | None:
+def _entry(source: Path | BytesIO) -> Entry | None:
     """What to index of a Part 10 file; None where it cannot be read or lacks a UID."""
     names = Entry.__slots__
     try:

@@ -16,9 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pynetdicom import AE, _config
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse import _RQ_TO_MESSAGE, _RSP_TO_MESSAGE, DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import AssociationSocket
@@ -172,7 +170,7 @@ class BoundedDul(DULServiceProvider):  # type: ignore[misc]
 
 
 class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
-    """Joins the fragments of messages up to a size, and sends files past the queue of the upper layer."""
+    """Joins the fragments of messages up to a size, and sends messages without delay."""
 
     def __init__(self, assoc: Association) -> None:
         super().__init__(assoc)
@@ -213,11 +211,9 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
         return context_id, message
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; a C-STORE request, the one that is long, straight from this thread."""
-        if not isinstance(primitive, C_STORE) or self.assoc.is_acceptor:
-            super().send_msg(primitive, context_id)
-            return
-        message = C_STORE_RQ()
+        """Send a message straight from this thread, past the queue that the upper layer polls."""
+        is_request = primitive.MessageIDBeingRespondedTo is None
+        message = (_RQ_TO_MESSAGE if is_request else _RSP_TO_MESSAGE)[type(primitive)]()
         message.primitive_to_message(primitive)
         for part in message.encode_msg(context_id, self.maximum_pdu_size):
             self.dul.socket.send(P_DATA_TF(part).encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydicom.datadict import DicomDictionary
@@ -214,7 +214,18 @@ class _Walk:
         level.count += 1
         is_open = length == _UNDEFINED
         limit = level.limit if is_open else self._end(length, level.limit)
-        self._levels.append(replace(level, is_sequence=False, is_open=is_open, limit=limit, items=items, count=0))
+        self._levels.append(
+            _Level(
+                is_sequence=False,
+                is_open=is_open,
+                limit=limit,
+                path=level.path,
+                items=items,
+                is_implicit=level.is_implicit,
+                is_big=level.is_big,
+                wanted=level.wanted,
+            )
+        )
 
     def _item_header(self, level: _Level) -> tuple[int, int]:
         group, element, length = _IMPLICIT[level.is_big].unpack_from(self._data, self._header(8))
@@ -290,16 +301,15 @@ class _Walk:
         path = (*level.path, tag)
         is_unknown = vr == b"UN"
         self._levels.append(
-            replace(
-                level,
+            _Level(
                 is_sequence=True,
                 is_open=is_open,
                 limit=limit,
                 path=path,
+                items=level.items,
                 is_implicit=level.is_implicit or is_unknown,
                 is_big=level.is_big and not is_unknown,
                 wanted=self._wanted.get(path, {}),
-                count=0,
             )
         )
 

@@ -158,7 +158,7 @@ def study_facts(study: Study, node: Mapping[str, Any]) -> tuple[StudyFacts, tupl
     def read(name: str) -> Fact | None:
         if name.startswith("node."):
             return _known(node.get(name.removeprefix("node.")))
-        return _known(_STUDY[name][1](study)) if study.series else None
+        return _known(_STUDY[name][1](study))
 
     return StudyFacts(_Lazy(read), series), series
 
@@ -202,33 +202,33 @@ def _coverage_mm(series: ReceivedSeries) -> float | None:
     return None if stack is None else round(float(stack.grid.spacing_mm[0]) * stack.grid.shape[0], PLACES_OF_MM)
 
 
-def _study_header(study: Study) -> Header:
-    return study.series[0].header
-
-
 _StudyReader = tuple[Field, "Callable[[Study], Fact | None]"]
 _SeriesReader = tuple[Field, "Callable[[ReceivedSeries], Fact | None]"]
 
 
 def _study_table() -> tuple[_StudyReader, ...]:
-    head = _study_header
+    def said(field: Field, read: Callable[[Header], Fact | None]) -> _StudyReader:
+        """What the first series, by number, that says anything says."""
+        return field, lambda study: next(
+            (fact for s in sorted(study.series, key=series_order) if (fact := _known(read(s.header))) is not None), None
+        )
+
     return (
-        (Field("study.description", "text", "Study Description", "KNEE"), lambda s: head(s).study_description),
-        (Field("study.date", "text", "Study Date, YYYYMMDD", "20240131"), lambda s: head(s).study_date),
-        (Field("study.procedure_code", "text", "code of the procedure", "CTKNEE"), lambda s: head(s).procedure_code),
-        (Field("study.accession_number", "text", "Accession Number", "A1"), lambda s: head(s).accession_number),
+        said(Field("study.description", "text", "Study Description", "KNEE"), lambda h: h.study_description),
+        said(Field("study.date", "text", "Study Date, YYYYMMDD", "20240131"), lambda h: h.study_date),
+        said(Field("study.procedure_code", "text", "code of the procedure", "CTKNEE"), lambda h: h.procedure_code),
+        said(Field("study.accession_number", "text", "Accession Number", "A1"), lambda h: h.accession_number),
         (
             Field("study.modalities", "list", "modalities of its series", ("CT", "RTSTRUCT"), is_code=True),
-            lambda s: tuple(sorted({x.header.modality.upper() for x in s.series if x.header.modality})),
+            lambda s: tuple(sorted({m for x in s.series if (m := x.header.modality.strip().upper())})) or None,
         ),
         (Field("study.series_count", "number", "how many series it has", 3), lambda s: len(s.series)),
         (Field("study.revision", "number", "rises with every late image", 1), lambda s: s.revision),
-        (
-            Field("patient.species", "text", "species, for veterinary studies", "Canine"),
-            lambda s: head(s).patient_species,
+        said(
+            Field("patient.species", "text", "species, for veterinary studies", "Canine"), lambda h: h.patient_species
         ),
-        (Field("patient.age_years", "number", "age at the study", 54), lambda s: _age_years(head(s))),
-        (Field("patient.sex", "text", "M, F or O", "F", is_code=True), lambda s: head(s).patient.sex.upper()),
+        said(Field("patient.age_years", "number", "age at the study", 54), _age_years),
+        said(Field("patient.sex", "text", "M, F or O", "F", is_code=True), lambda h: h.patient.sex.upper()),
     )
 
 

@@ -76,7 +76,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """Voxel values (z, y, x) in the unit named, on a grid."""
+    """Voxel values (z, y, x) in the UCUM unit named, on a grid."""
 
     array: NDArray[np.float32]
     grid: Grid

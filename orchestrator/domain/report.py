@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ TEST_MARK = "TEST: not a real report"
 SIGNIFICANT_DIGITS = 4
 _EXACT_ABOVE = 1000.0
 _POWERS_FROM = 1e7
+_POWERS = {"2": "²", "3": "³"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def volume_ml(segment: Segment, grid: Grid) -> float:
 
 def is_hounsfield(volume: Volume) -> bool:
     """Whether voxel values are Hounsfield units, named in words or in UCUM."""
-    return volume.unit in ("HU", HOUNSFIELD_UNIT.value)
+    return volume.unit == HOUNSFIELD_UNIT.value
 
 
 def drawn(results: Results) -> tuple[Segment, ...]:
@@ -90,8 +92,10 @@ def number(value: float) -> str:
 
 def unit_text(unit: Code) -> str:
     """A UCUM unit as people write it; empty for a pure number."""
-    plain = {"1": "", "[hnsf'U]": "HU", "[hnsf'U]2": "HU²", "mm2": "mm²", "mm3": "mm³", "cm2": "cm²", "cm3": "cm³"}
-    return plain.get(unit.value, unit.value)
+    if unit.value == "1":
+        return ""
+    plain = unit.value.replace("[hnsf'U]", "HU").replace(".", "·")
+    return re.sub("(?<=[a-zA-Z])[23]", lambda power: _POWERS[power[0]], plain)
 
 
 def value_text(measurement: Measurement) -> str:
@@ -107,12 +111,10 @@ def segment_name(segment: Segment) -> str:
     return f"{segment.label}, {side}" if side and side not in segment.label.lower() else segment.label
 
 
-def conclusion(results: Results, provenance: Provenance, grid: Grid) -> str:
-    """What was found, as sentences a referring physician understands; the marks come first."""
-    found = drawn(results)
-    sentences = [f"{mark}." for mark in marks(provenance)]
-    sentences.append(f"{provenance.title} (version {provenance.version}) looked at these images by computer.")
-    sentences.extend(_outlined(found, grid))
+def findings(results: Results, provenance: Provenance, grid: Grid) -> str:
+    """What was found, as sentences a referring physician understands."""
+    sentences = [f"{provenance.title} (version {provenance.version}) looked at these images by computer."]
+    sentences.extend(_outlined(drawn(results), grid))
     if results.measurements:
         count = len(results.measurements)
         counted = "1 measurement is" if count == 1 else f"{count} measurements are"
@@ -122,9 +124,13 @@ def conclusion(results: Results, provenance: Provenance, grid: Grid) -> str:
         for s in results.scores
         if s.probability is not None
     )
-    sentences.extend(_sentence(n.text) for n in results.notices)
-    sentences.append("A radiologist has not yet confirmed any of this.")
-    return " ".join(sentences)
+    return " ".join([*sentences, "A radiologist has not yet confirmed any of this."])
+
+
+def conclusion(results: Results, provenance: Provenance, grid: Grid) -> str:
+    """The marks, the findings and the notices, for where only one text is shown."""
+    noticed = [_sentence(n.text) for n in results.notices]
+    return " ".join([*(f"{mark}." for mark in marks(provenance)), findings(results, provenance, grid), *noticed])
 
 
 def _outlined(found: tuple[Segment, ...], grid: Grid) -> list[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from orchestrator.domain.pipeline import Input, Manifest, Preference
-    from orchestrator.domain.study import Instance, Study
+    from orchestrator.domain.study import Study
 
 __all__ = [
     "PRIORITY_ORDER",
@@ -105,6 +105,7 @@ def decide(
     images of others only; whether its patients agree is the caller's to judge.
     """
     facts, series = study_facts(study, node)
+    planner = _Planner(study, facts, series, {})
     decisions: list[Decision] = []
     jobs: dict[tuple[str, str], PlannedJob] = {}
     for position, rule in enumerate(rules):
@@ -113,14 +114,15 @@ def decide(
         decisions.append(Decision(rule.name, "", "", verdict.truth is True, reason))
         if verdict.truth is not True:
             continue
-        for name in rule.run:
-            chooser = _Chooser(study, facts, series, rule, name, decisions)
-            for job in chooser.jobs(manifests.get(name)):
+        for name, plan in _plans(planner, rule, manifests):
+            decisions.extend(Decision(rule.name, name, n.series_uid, n.is_yes, n.reason, n.code) for n in plan.notes)
+            for planned in plan.jobs:
+                job = _asked_by(rule, planned)
                 known = jobs.get((job.pipeline, job.input_set))
                 jobs[job.pipeline, job.input_set] = job if known is None else _together(known, job)
         if rule.stop:
-            rest = len(rules) - position - 1
-            decisions.append(Decision(rule.name, "", "", is_yes=True, reason=f"stops here; later rules not asked: {rest}"))
+            reason = f"stops here; later rules not asked: {len(rules) - position - 1}"
+            decisions.append(Decision(rule.name, "", "", is_yes=True, reason=reason))
             break
     return Routing(tuple(decisions), tuple(jobs.values()))
 
@@ -147,130 +149,197 @@ def _together(one: PlannedJob, other: PlannedJob) -> PlannedJob:
         priority=max(one.priority, other.priority, key=PRIORITY_ORDER.index),
         release=max(one.release, other.release, key=RELEASE_ORDER.index),
         send=tuple(dict.fromkeys((*one.send, *other.send))),
-        rules=(*one.rules, *(source for source in other.rules if source not in one.rules)),
+        rules=(*one.rules, *other.rules),
     )
 
 
+def _asked_by(rule: Rule, job: _UnaskedJob) -> PlannedJob:
+    return PlannedJob(
+        pipeline=job.manifest.name,
+        version=job.manifest.version,
+        inputs=job.inputs,
+        input_set=job.input_set,
+        priority=rule.priority,
+        send=rule.send,
+        release=rule.release,
+        rules=(rule.source,),
+    )
+
+
+def _plans(planner: _Planner, rule: Rule, manifests: Mapping[str, Manifest]) -> Iterable[tuple[str, _Plan]]:
+    """Each pipeline that a rule which holds runs, and its plan."""
+    matched = matching_series(rule.when, planner.facts)
+    not_asked = [
+        _Note(f"the rule does not ask for it: {evaluate(rule.when, planner.facts.only(s)).reason}", s.uid)
+        for s in planner.series
+        if matched is not None and s.uid not in matched
+    ]
+    for name in rule.run:
+        if name in manifests:
+            plan = planner.plan(manifests[name], matched)
+            yield name, replace(plan, notes=(*not_asked, *plan.notes))
+        else:
+            fault = Fault.UNKNOWN_PIPELINE
+            yield name, _Plan((_Note(fault.value.meaning, code=fault.code),), ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A decision about a pipeline before it is known which rule asked."""
+
+    reason: str
+    series_uid: str = ""
+    is_yes: bool = False
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _UnaskedJob:
+    """A job before it is known which rule asked."""
+
+    manifest: Manifest
+    inputs: tuple[JobInput, ...]
+    input_set: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a pipeline does with the series that rules matched."""
+
+    notes: tuple[_Note, ...]
+    jobs: tuple[_UnaskedJob, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Chooser:
-    """Chooses the inputs of one pipeline for one rule that holds, and notes each decision."""
+class _Planner:
+    """Plans pipelines on one study; rules that match the same series share one plan."""
 
     study: Study
     facts: StudyFacts
     series: Sequence[ReceivedSeries]
-    rule: Rule
-    pipeline: str
-    decisions: list[Decision]
+    made: dict[tuple[str, frozenset[str] | None], _Plan]
 
-    def jobs(self, manifest: Manifest | None) -> Iterable[PlannedJob]:
+    def plan(self, manifest: Manifest, matched: frozenset[str] | None) -> _Plan:
+        """The pipeline on the series matched, None for all."""
+        key = (manifest.name, matched)
+        if key not in self.made:
+            chooser = _Chooser(self.study, self.facts, self.series, manifest, matched, [])
+            self.made[key] = _Plan(jobs=tuple(chooser.jobs()), notes=tuple(chooser.notes))
+        return self.made[key]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chooser:
+    """Chooses the inputs of one pipeline and notes each decision."""
+
+    study: Study
+    facts: StudyFacts
+    series: Sequence[ReceivedSeries]
+    manifest: Manifest
+    matched: frozenset[str] | None
+    notes: list[_Note]
+
+    def jobs(self) -> Iterable[_UnaskedJob]:
         """Jobs of the pipeline, one for each choice of the primary input."""
-        if manifest is None:
-            self._note("no such pipeline is installed", fault=Fault.UNKNOWN_PIPELINE)
-            return
-        matched = matching_series(self.rule.when, self.facts)
-        for chosen in self._choices(manifest.primary, matched):
-            inputs = self._inputs(manifest, chosen)
+        primary = self.manifest.primary
+        for chosen in self._choices(primary):
+            inputs = self._inputs(chosen)
             if inputs is None:
                 continue
             for series in chosen:
-                self._note(_chosen(manifest.primary, series), series.uid, is_yes=True)
-            yield PlannedJob(
-                pipeline=manifest.name,
-                version=manifest.version,
-                inputs=inputs,
-                input_set=input_set(manifest, inputs),
-                priority=self.rule.priority,
-                send=self.rule.send,
-                release=self.rule.release,
-                rules=(self.rule.source,),
-            )
+                self.notes.append(_Note(_chosen(primary, series), series.uid, is_yes=True))
+            yield _UnaskedJob(self.manifest, inputs, input_set(self.manifest, inputs))
 
-    def _note(self, reason: str, series_uid: str = "", *, is_yes: bool = False, fault: Fault | None = None) -> None:
-        code = "" if fault is None else fault.code
-        self.decisions.append(Decision(self.rule.name, self.pipeline, series_uid, is_yes, reason, code))
+    def _refuse(self, reason: str, series_uid: str = "", fault: Fault = Fault.NO_INPUT) -> None:
+        self.notes.append(_Note(reason, series_uid, code=fault.code))
 
-    def _inputs(self, manifest: Manifest, chosen: Sequence[ReceivedSeries]) -> tuple[JobInput, ...] | None:
+    def _inputs(self, chosen: Sequence[ReceivedSeries]) -> tuple[JobInput, ...] | None:
         """Every input given the primary one, None where a required one is not there."""
-        taken = {manifest.primary.name: chosen}
-        inputs = [_volume(manifest.primary, series) for series in chosen]
-        for wanted in manifest.inputs[1:]:
+        primary = self.manifest.primary
+        taken = {primary.name: chosen}
+        inputs = [_volume(primary, series) for series in chosen]
+        for wanted in self.manifest.inputs[1:]:
             if wanted.kind == "volume":
-                taken[wanted.name] = next(iter(self._choices(wanted, None)), ())
+                taken[wanted.name] = next(iter(self._choices(wanted)), ())
                 found = [_volume(wanted, series) for series in taken[wanted.name]]
             elif wanted.kind == "region":
                 found = self._region(wanted, taken.get(wanted.on, ()))
             else:
                 found = []
                 if wanted.required:
-                    self._note(_not_yet(wanted), fault=Fault.NO_INPUT)
+                    self._refuse(_not_yet(wanted))
             if wanted.required and not found:
                 return None
             inputs.extend(found)
         return tuple(inputs)
 
-    def _choices(self, wanted: Input, allowed: frozenset[str] | None) -> list[Sequence[ReceivedSeries]]:
+    def _choices(self, wanted: Input) -> list[Sequence[ReceivedSeries]]:
         """The series each job takes for an input; series passed over are noted."""
         if wanted.kind != "volume":
-            self._note(_not_yet(wanted), fault=Fault.NO_INPUT)
+            self._refuse(_not_yet(wanted))
             return []
-        suiting = sorted(
-            (s for s in self.series if self._suits(wanted, s, allowed)), key=lambda s: _rank(s, wanted.prefer)
-        )
+        suiting = sorted((s for s in self.series if self._suits(wanted, s)), key=lambda s: _rank(s, wanted.prefer))
         if not suiting:
-            self._note(f"no series suits input {wanted.name}", fault=Fault.NO_INPUT)
+            self._refuse(f"no series suits input {wanted.name}")
             return []
         if wanted.count == "each":
             return [(series,) for series in suiting]
         if wanted.count == "all":
             return [suiting]
         for other in suiting[1:]:
-            self._note(_passed_over(suiting[0], other, wanted.prefer), other.uid)
+            self.notes.append(_Note(_passed_over(suiting[0], other, wanted.prefer), other.uid))
         return [suiting[:1]]
 
-    def _suits(self, wanted: Input, series: ReceivedSeries, allowed: frozenset[str] | None) -> bool:
-        alone = self.facts.only(series)
-        if allowed is not None and series.uid not in allowed:
-            self._note(f"the rule does not ask for it: {evaluate(self.rule.when, alone).reason}", series.uid)
+    def _suits(self, wanted: Input, series: ReceivedSeries) -> bool:
+        if wanted is self.manifest.primary and self.matched is not None and series.uid not in self.matched:
             return False
-        by_header = _refusal(wanted, self.facts.only(series.by_header), is_final=False)
-        if not by_header and isinstance(series.geometry, Unfit):
-            self._note(f"{series.label}: {series.geometry.detail}", series.uid, fault=series.geometry.fault)
+        refusal = _refusal(wanted, self.facts.only(series.by_header), is_final=False)
+        if not refusal and isinstance(series.geometry, Unfit):
+            self._refuse(f"{series.label}: {series.geometry.detail}", series.uid, series.geometry.fault)
             return False
-        refusal = by_header or _refusal(wanted, alone, is_final=True)
+        refusal = refusal or _refusal(wanted, self.facts.only(series), is_final=True)
         if refusal:
-            self._note(f"does not suit input {wanted.name}: {refusal}", series.uid, fault=Fault.NO_INPUT)
-        return not refusal
+            self._refuse(f"does not suit input {wanted.name}: {refusal}", series.uid)
+            return False
+        undrawn = next((i for i in self.manifest.inputs if _needs_region(i, wanted) and not series.region_names), None)
+        if undrawn is not None:
+            self._refuse(
+                f"input {undrawn.name}: no region is drawn on this series{self._drawn_elsewhere()}", series.uid
+            )
+        return undrawn is None
 
     def _region(self, wanted: Input, on: Sequence[ReceivedSeries]) -> list[JobInput]:
         """All objects of the study that hold a region drawn on one of the series."""
         uids = {series.uid for series in on}
         here = [i for i in region_instances(self.study) if any(r.series_uid in uids for r in i.header.regions)]
-        if here:
-            names = {r.name for i in here for r in i.header.regions if r.series_uid in uids}
-            newest = max(here, key=lambda i: (i.received_at, i.header.sop_instance_uid))
-            return [
-                JobInput(
-                    name=wanted.name,
-                    kind=wanted.kind,
-                    series_uid=newest.header.series_uid,
-                    instances={i.header.sop_instance_uid: i.digest for i in here},
-                    region=names.pop() if len(names) == 1 else "",
-                )
-            ]
-        if wanted.required and on:
-            reason = f"input {wanted.name}: no region is drawn on this series{self._drawn_elsewhere()}"
-            self._note(reason, on[0].uid, fault=Fault.NO_INPUT)
-        return []
+        if not here:
+            return []
+        names = {r.name for i in here for r in i.header.regions if r.series_uid in uids}
+        newest = max(here, key=lambda i: (i.received_at, i.header.sop_instance_uid))
+        return [
+            JobInput(
+                name=wanted.name,
+                kind=wanted.kind,
+                series_uid=newest.header.series_uid,
+                instances={i.header.sop_instance_uid: i.digest for i in here},
+                region=names.pop() if len(names) == 1 else "",
+            )
+        ]
 
     def _drawn_elsewhere(self) -> str:
         """The series whose regions refer to no series of this study, in words."""
         uids = {series.uid for series in self.series}
-
-        def is_lost(instance: Instance) -> bool:
-            return any(region.series_uid not in uids for region in instance.header.regions)
-
-        lost = [s.label for s in self.series if any(is_lost(i) for i in s.series.instances)]
+        lost = [
+            s.label
+            for s in self.series
+            if any(r.series_uid not in uids for i in s.series.instances for r in i.header.regions)
+        ]
         return f"; a region of {', '.join(lost)} refers to no series of this study" if lost else ""
+
+
+def _needs_region(other: Input, wanted: Input) -> bool:
+    """Whether an input has to be drawn on the series that `wanted` takes."""
+    return other.kind == "region" and other.required and other.on == wanted.name
 
 
 def _refusal(wanted: Input, alone: StudyFacts, *, is_final: bool) -> str:

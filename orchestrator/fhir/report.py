@@ -15,7 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.codes import MILLILITRE, sct
-from orchestrator.domain.report import conclusion, drawn, is_test, marks, segment_name, volume_ml
+from orchestrator.domain.report import conclusion, drawn, is_test, marks, number, segment_name, volume_ml
 from orchestrator.domain.result import canonical_json, derive_uid
 from orchestrator.domain.review import UNREVIEWED_MARK
 from orchestrator.ports import BuiltObject
@@ -70,8 +70,8 @@ class _Bundle:
                 members.append(part_role)
                 yield self._entry(part_role, part)
             yield self._entry(role, resource)
-        for number, score in enumerate(self.request.results.scores):
-            results.append(f"score {number}")
+        for n, score in enumerate(self.request.results.scores):
+            results.append(f"score {n}")
             yield self._entry(results[-1], self._risk(results[-1], score))
         yield self._entry("report", self._report(results))
         yield self._entry("provenance", self._provenance(["report", *results, *members]))
@@ -209,8 +209,8 @@ class _Bundle:
                 group["hasMember"] = [self._ref(r) for r, _ in parts]
             yield role, group, parts
         homeless = [m for m in results.measurements if m.segment not in homes]
-        for number, measurement in enumerate(homeless):
-            yield *self._measured(measurement, number, None), []
+        for n, measurement in enumerate(homeless):
+            yield *self._measured(measurement, n, None), []
 
     def _measured(self, measurement: Measurement, number: int, segment: Segment | None) -> tuple[str, Resource]:
         role = f"measurement {segment.label if segment else ''} {number} {measurement.name} {measurement.method}"
@@ -245,9 +245,10 @@ class _Bundle:
         prediction: Resource = {"outcome": _concept(score.name, score.name.meaning)}
         if score.probability is not None:
             prediction["probabilityDecimal"] = 100 * score.probability
+        intervals = [score.interval] if score.interval else []
         said = [f"{score.model} {score.version}", score.citation]
         said += [f"score {score.value}"] if score.value is not None else []
-        said += [f"95 % interval {score.interval[0]} to {score.interval[1]}"] if score.interval else []
+        said += [f"interval {number(100 * low)} to {number(100 * high)} %" for low, high in intervals]
         said += [f"missing: {', '.join(score.missing)}"] if score.missing else []
         return {
             "resourceType": "RiskAssessment",

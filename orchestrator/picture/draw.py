@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from orchestrator.ports import ReportRequest
 
 PANEL = 440
-GUTTER = 30
+GUTTER = 36
+LETTER_AWAY = 15
 MARGIN = 24
 SMOOTHING = 2
 LINE = 2
@@ -131,10 +132,10 @@ def _letters(pen: ImageDraw.ImageDraw, plane: View, place: _Placed) -> None:
     left, right, top, bottom = plane.letters
     middle_x, middle_y = place.left + place.width / 2, place.top + place.height / 2
     for letter, at in (
-        (left, (place.left - GUTTER / 2, middle_y)),
-        (right, (place.left + place.width + GUTTER / 2, middle_y)),
-        (top, (middle_x, place.top - GUTTER / 2)),
-        (bottom, (middle_x, place.top + place.height + GUTTER / 2)),
+        (left, (place.left - LETTER_AWAY, middle_y)),
+        (right, (place.left + place.width + LETTER_AWAY, middle_y)),
+        (top, (middle_x, place.top - LETTER_AWAY)),
+        (bottom, (middle_x, place.top + place.height + LETTER_AWAY)),
     ):
         _words(pen, at, letter, 17, _QUIET, anchor="mm")
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from html import escape
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.report import (
-    conclusion,
     drawn,
+    findings,
     marks,
     number,
     segment_name,
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
     from orchestrator.ports import ReportRequest
 
 SHOWN_AT_ONCE = 12
-_PLACES = ("volume", "diameter", "mean", "minimum", "maximum")
+ASKED_FIRST = frozenset(
+    {
+        "SCT:118565006", "SCT:81827009", "SCT:103339001", "SCT:103340004", "IBSI:YEKZ", "IBSI:RNU0", "IBSI:L0JK",
+        "IBSI:TDIC", "IBSI:P9VJ", "IBSI:7J51", "IBSI:QCFX", "IBSI:Q4LE", "IBSI:Y12H", "IBSI:1GSF", "IBSI:84IY",
+    }
+)  # fmt: skip
+"""Sizes, sphericity and plain intensity: what people ask for before any other number."""
 
 
 def build(request: ReportRequest) -> Sequence[BuiltObject]:
@@ -80,9 +87,7 @@ def _section_of(page: str) -> str:
 
 def _section(request: ReportRequest) -> str:
     provenance, results = request.provenance, request.results
-    said = conclusion(results, provenance, request.volume.grid)
-    for mark in marks(provenance):
-        said = said.replace(f"{mark}. ", "", 1)
+    said = findings(results, provenance, request.volume.grid)
     parts = [
         f'<section class="job">\n<div class="headline"><h2>{safe(provenance.title)}</h2>',
         f'<span class="soft">{safe(provenance.pipeline)} {safe(provenance.version)}</span></div>',
@@ -101,7 +106,7 @@ def _section(request: ReportRequest) -> str:
 
 def _figure(picture: BuiltObject) -> str:
     """The picture as data. Chance "http" in base64 is broken by a line end, which URLs ignore."""
-    data = b64encode(picture.data).decode().replace("http", "ht\ntp")
+    data = re.sub("(ht)(tp)", r"\1\n\2", b64encode(picture.data).decode(), flags=re.IGNORECASE)
     alt = "Outlines of the result on axial, coronal and sagittal planes of the image"
     return f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"/></figure>'
 
@@ -159,23 +164,27 @@ def _measurements(request: ReportRequest) -> list[str]:
 
 
 def _first(found: Sequence[Measurement]) -> list[Measurement]:
-    """What a reader looks for first, in the pipeline's order; the first few where none is known."""
-    wanted = [m for m in found if any(word in m.name.meaning.lower() for word in _PLACES)]
+    """What a reader looks for first, in the pipeline's order; the first few where none of it is there."""
+    wanted = [m for m in found if str(m.name) in ASKED_FIRST]
     return (wanted or list(found))[:SHOWN_AT_ONCE]
 
 
 def _measured(found: Iterable[Measurement]) -> str:
-    rows = (
-        (
-            safe(m.name.meaning),
-            safe(number(m.value)) if m.value is not None else f'<span class="warning">{value_text(m)}</span>',
-            safe(unit_text(m.unit)),
-            f"<code>{safe(m.name)}</code>",
-            f'<span class="soft">{safe(m.method)}</span>',
-        )
-        for m in found
-    )
-    return _table(("Measurement", "Value", "Unit", "Code", "How"), rows, (1,))
+    """A table with one block of rows for each method, headed by it."""
+    head = '<th>Measurement</th><th class="n">Value</th><th>Unit</th><th>Code</th>'
+    body = []
+    for method, group in groupby(found, key=lambda m: m.method):
+        if method:
+            body.append(f'<tr class="how"><td colspan="4">{safe(method)}</td></tr>')
+        body.extend(f"<tr>{_cells(m)}</tr>" for m in group)
+    rows = "\n".join(body)
+    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+
+
+def _cells(m: Measurement) -> str:
+    value = safe(number(m.value)) if m.value is not None else f'<span class="warning">{value_text(m)}</span>'
+    code = f"<td><code>{safe(m.name)}</code></td>"
+    return f'<td>{safe(m.name.meaning)}</td><td class="n">{value}</td><td>{safe(unit_text(m.unit))}</td>{code}'
 
 
 def _scores(scores: Sequence[Score]) -> str:

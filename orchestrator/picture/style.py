@@ -22,6 +22,7 @@ a { color: var(--accent); }
 .marks { display: flex; flex-wrap: wrap; gap: 6px; margin: 12px 0 18px; padding: 0; list-style: none; }
 .marks li { background: var(--warn); color: var(--warn-ink); border-radius: 4px; padding: 2px 9px; font-size: 13px;
   font-weight: 600; }
+section.part > h2 { margin-bottom: 10px; }
 section.job, section.part { margin-top: 44px; border-top: 1px solid var(--rule); padding-top: 26px; }
 main > section.job:first-child { margin-top: 0; border-top: 0; padding-top: 0; }
 .headline { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 14px; }
@@ -37,6 +38,7 @@ tr:last-child td { border-bottom: 0; }
 td.n { font-weight: 560; }
 code { font-family: ui-monospace, "Cascadia Mono", "DejaVu Sans Mono", monospace; font-size: 12.5px; color: var(--soft);
   overflow-wrap: anywhere; }
+td code { white-space: nowrap; } .how td { color: var(--soft); font-size: 13px; padding-top: 14px; }
 .swatch { display: inline-block; width: 13px; height: 13px; border: 3px solid; border-radius: 3px; margin-right: 8px;
   vertical-align: -1px; }
 ul.notes { margin: 0; padding-left: 20px; max-width: 76ch; } ul.notes li { margin: 3px 0; }

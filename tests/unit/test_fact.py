@@ -113,6 +113,18 @@ def test_facts_of_the_study_and_its_sender() -> None:
     assert (values["node.ae_title"], values["node.site"], values["node.name"]) == ("CT1", None, None)
 
 
+def test_what_the_first_series_does_not_say_of_the_study_another_one_may() -> None:
+    study = study_of(ct_series("1.1"), ct_series("1.2", series_number=2, study_description="Knee", patient_age="034Y"))
+    values = study_facts(study, {})[0].values
+    assert (values["study.description"], values["patient.age_years"]) == ("Knee", 34)
+
+
+def test_a_study_without_series_says_nothing() -> None:
+    values = study_facts(study_of(), {})[0].values
+    assert values["study.series_count"] == 0
+    assert values["study.modalities"] is values["study.description"] is values["patient.age_years"] is None
+
+
 def test_a_series_is_named_by_its_number_and_modality() -> None:
     assert [series_label(3, "CT"), series_label(None, "CT"), series_label(3, ""), series_label(None, "")] == [
         "series 3 (CT)",

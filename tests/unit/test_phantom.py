@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from orchestrator.domain.codes import HOUNSFIELD_UNIT
 from orchestrator.domain.contours import fill
 from workers.numeric.phantom import limb
 
@@ -18,7 +19,7 @@ def phantom():
 def test_limb_has_the_shape_and_spacing_asked_for(phantom):
     assert phantom.volume.array.shape == (120, 256, 256)
     assert phantom.volume.grid.spacing_mm == (1.0, 1.0, 1.0)
-    assert (phantom.volume.unit, phantom.volume.array.dtype) == ("HU", np.float32)
+    assert (phantom.volume.unit, phantom.volume.array.dtype) == (HOUNSFIELD_UNIT.value, np.float32)
 
 
 def test_slices_rise_from_feet_to_head_and_columns_to_the_left(phantom):

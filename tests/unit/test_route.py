@@ -216,6 +216,18 @@ def test_without_a_region_on_the_series_there_is_no_job_and_a_stray_region_is_na
     )
 
 
+def test_of_several_series_one_with_the_region_is_taken() -> None:
+    thin = manifest_of("virtual_biopsy", Input("ct", "volume", prefer=THINNEST), Input("tumour", "region", on="ct"))
+    study = study_of(
+        ct_series("1.1", step_mm=1.0), ct_series("1.2", series_number=2, step_mm=3.0), region_series("1.9", "1.2")
+    )
+    routing = routed(study, rule_of(run=["virtual_biopsy"]), manifests=(thin,))
+    assert only_job(routing).inputs[0].series_uid == "1.2"
+    assert ("1.1", "input tumour: no region is drawn on this series") in [
+        (d.series_uid, d.reason) for d in noes(routing)
+    ]
+
+
 def test_an_optional_input_that_is_not_there_is_absent() -> None:
     manifest = manifest_of(
         "bone_ct",

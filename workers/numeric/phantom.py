@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from orchestrator.domain.codes import HOUNSFIELD_UNIT
 from orchestrator.domain.geometry import Grid, Volume
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def limb(
     hu += _noise(random, shape)
     np.clip(np.rint(hu, out=hu), -1024.0, 3071.0, out=hu)
     contours = tuple(_in_space(outline, grid, k) for k, outline in enumerate(outlines) if tumour[k].any())
-    return Phantom(Volume(hu, grid, "HU"), bone, tumour, contours)
+    return Phantom(Volume(hu, grid, HOUNSFIELD_UNIT.value), bone, tumour, contours)
 
 
 def _grid(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Grid:

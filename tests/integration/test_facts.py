@@ -1,0 +1,500 @@
+"""Header facts are read from any encoding, within bounds, and whatever bytes come there is an answer."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import tracemalloc
+import warnings
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
+from orchestrator.dicom import elements as walk
+from orchestrator.dicom.author import Drawing, StudyIdentity, write_ct, write_rtstruct
+from orchestrator.dicom.facts import read_file_header, read_header
+from orchestrator.dicom.part10 import part10_prefix, read_part10
+from orchestrator.dicom.text import decode
+from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.geometry import Volume
+from orchestrator.domain.study import Header, Patient, RegionFact
+from tests.synthetic import AXIAL, grid_of, uid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMPLICIT, EXPLICIT, DEFLATED, BIG = walk.IMPLICIT_LITTLE, walk.EXPLICIT_LITTLE, walk.DEFLATED, walk.EXPLICIT_BIG
+JPEG_LOSSLESS, JPEG_BASELINE = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.50"
+CT = "1.2.840.10008.5.1.4.1.1.2"
+IDENTITY = StudyIdentity(
+    patient_id="P-7",
+    patient_name="Müller^Jörg",
+    patient_id_issuer="MAIN",
+    study_uid=uid("study"),
+    series_uid=uid("series"),
+    frame_of_reference_uid=uid("frame"),
+    body_part="KNEE",
+    laterality="L",
+)
+
+
+def item(**values):
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def a_header(**more) -> Dataset:
+    """A CT header with a bit of everything, nested sequences, private and unknown elements included."""
+    made = item(
+        SpecificCharacterSet="ISO_IR 192",
+        ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
+        ContentDate="20240131",
+        ContentTime="101530.5",
+        Modality="CT",
+        ProcedureCodeSequence=[item(CodeValue="24725-4", CodingSchemeDesignator="LN", CodeMeaning="CT Head")],
+        ReferencedImageSequence=[
+            item(ReferencedSOPInstanceUID="1.2", PurposeOfReferenceCodeSequence=[item(CodeValue="1")])
+        ],
+        PatientName="Müller^Jörg",
+        PatientID="P-7",
+        IssuerOfPatientID="MAIN",
+        KVP="120",
+        GantryDetectorTilt="-18.5",
+        StudyInstanceUID="1.2.3",
+        SeriesInstanceUID="1.2.3.4",
+        InstanceNumber="12",
+        ImagePositionPatient=["-1.5", "2", "3e1"],
+        ImageOrientationPatient=["1", "0", "0", "0", "1", "0"],
+        PhotometricInterpretation="MONOCHROME2",
+        Rows=4,
+        Columns=8,
+        PixelSpacing=["0.7", "0.8"],
+        BitsAllocated=16,
+        RescaleIntercept="-1024",
+        RescaleSlope="1",
+    )
+    block = made.private_block(0x0019, "TENDON TEST", create=True)
+    block.add_new(0x01, "OB", b"\0\1\2\3")
+    block.add_new(0x02, "SQ", [item(CodeValue="private")])
+    for keyword, value in more.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def encoded(data_set: Dataset, syntax: str, pixels: bytes | None = bytes(64)) -> bytes:
+    if pixels is not None:
+        is_encapsulated = syntax not in (IMPLICIT, EXPLICIT, DEFLATED, BIG)
+        data_set.PixelData = encapsulate([pixels]) if is_encapsulated else pixels
+        data_set["PixelData"].VR = "OB" if is_encapsulated else "OW"
+        data_set["PixelData"].is_undefined_length = is_encapsulated
+    target = DicomBytesIO()
+    target.is_little_endian, target.is_implicit_VR = syntax != BIG, syntax == IMPLICIT
+    write_dataset(target, data_set)
+    if syntax != DEFLATED:
+        return target.getvalue()
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflater.compress(target.getvalue()) + deflater.flush()
+
+
+def read(data: bytes, syntax: str = EXPLICIT, size: int | None = None) -> Header:
+    return read_header(data, sop_class_uid=CT, sop_instance_uid="1.2.3.4.5", transfer_syntax_uid=syntax, size=size)
+
+
+SYNTAXES = [IMPLICIT, EXPLICIT, BIG, DEFLATED, JPEG_LOSSLESS, JPEG_BASELINE]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_facts_are_the_same_in_every_encoding(syntax):
+    assert read(encoded(a_header(), syntax), syntax) == Header(
+        sop_class_uid=CT,
+        sop_instance_uid="1.2.3.4.5",
+        transfer_syntax_uid=syntax,
+        study_uid="1.2.3",
+        series_uid="1.2.3.4",
+        patient=Patient(id="P-7", issuer="MAIN", name="Müller^Jörg"),
+        modality="CT",
+        procedure_code="24725-4",
+        image_type=("ORIGINAL", "PRIMARY", "AXIAL"),
+        instance_number=12,
+        content_time="20240131101530",
+        kvp=120.0,
+        gantry_tilt_deg=-18.5,
+        rows=4,
+        columns=8,
+        photometric="MONOCHROME2",
+        spacing_mm=(0.7, 0.8),
+        position_mm=(-1.5, 2.0, 30.0),
+        orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        rescaled=True,
+        lossy=syntax == JPEG_BASELINE,
+    )
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_pixels_cut_off_anywhere_are_recognised(syntax):
+    whole = encoded(a_header(), syntax, bytes(range(64)))
+    assert not read(whole, syntax).unreadable
+    for length in range(len(whole) - 60, len(whole)):
+        assert read(whole[:length], syntax).unreadable == "the data set ends too early"
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_header_cut_off_anywhere_is_unreadable_or_ends_between_elements(syntax):
+    whole = encoded(a_header(), syntax)
+    assert sum(not read(whole[:length], syntax).unreadable for length in range(len(whole))) < 60
+
+
+def test_the_beginning_of_a_large_object_is_enough():
+    whole = encoded(a_header(), EXPLICIT, bytes(4096))
+    assert read(whole[:-4000], size=len(whole)) == read(whole)
+    assert read(whole[:200], size=len(whole)).unreadable.startswith("the header is longer than")
+    assert read(whole[:-4000], size=len(whole) - 1).unreadable == "the data set ends too early"
+
+
+def test_the_beginning_of_a_large_encapsulated_object_is_enough():
+    whole = encoded(a_header(), JPEG_LOSSLESS, bytes(4096))
+    assert read(whole[:-4000], JPEG_LOSSLESS, size=len(whole)) == read(whole, JPEG_LOSSLESS)
+
+
+def test_a_fault_keeps_the_facts_found_before_it():
+    header = read(encoded(a_header(), EXPLICIT)[:-1])
+    assert header.unreadable
+    assert header.study_uid == "1.2.3"
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG])
+def test_sequences_of_undefined_length_hold_the_same_facts(syntax):
+    open_header = a_header()
+    open_header["ProcedureCodeSequence"].is_undefined_length = True
+    open_header.ProcedureCodeSequence[0].is_undefined_length_sequence_item = True
+    assert read(encoded(open_header, syntax), syntax) == read(encoded(a_header(), syntax), syntax)
+
+
+def explicit(tag: int, vr: bytes, value: bytes) -> bytes:
+    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr)
+    if vr in (b"SQ", b"UN", b"OB", b"OW", b"UT"):
+        return head + struct.pack("<HI", 0, len(value)) + value
+    return head + struct.pack("<H", len(value)) + value
+
+
+def implicit(tag: int, value: bytes) -> bytes:
+    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
+
+
+ITEM, ITEM_END, SEQUENCE_END = (
+    struct.pack("<HHI", 0xFFFE, e, n) for e, n in ((0xE000, 0xFFFFFFFF), (0xE00D, 0), (0xE0DD, 0))
+)
+CODE = implicit(0x00080100, b"24725-4 ")
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        b"\x08\0\x32\x10UN\0\0\xff\xff\xff\xff" + ITEM + CODE + ITEM_END + SEQUENCE_END,
+        explicit(0x00081032, b"UN", implicit(0xFFFEE000, CODE)),
+        explicit(0x00081032, b"SQ", implicit(0xFFFEE000, CODE)),
+        b"\x08\0\x32\x10SQ\0\0\xff\xff\xff\xff"
+        + implicit(0xFFFEE000, explicit(0x00080100, b"SH", b"24725-4 "))
+        + SEQUENCE_END,
+    ],
+)
+def test_sequences_written_as_unknown_or_partly_implicit_are_read(sequence):
+    header = read(sequence + explicit(0x0020000D, b"UI", b"1.2\0"))
+    assert (header.procedure_code, header.study_uid, header.unreadable) == ("24725-4", "1.2", "")
+
+
+def test_a_value_representation_nobody_knows_is_passed_over():
+    for vr, extra in ((b"ZZ", b""), (b"XQ", struct.pack("<HI", 0, 4))):
+        strange = b"\x09\0\x10\x10" + vr + (extra or struct.pack("<H", 4)) + b"abcd"
+        assert read(strange + explicit(0x0020000D, b"UI", b"1.2\0")).study_uid == "1.2"
+
+
+def test_moments_are_taken_in_order_and_must_be_real():
+    assert read(encoded(a_header(ContentTime=""), EXPLICIT)).content_time == "20240131000000"
+    later = a_header(ContentTime="", StudyDate="20200229", StudyTime="07")
+    assert read(encoded(later, EXPLICIT)).content_time == "20200229070000"
+    broken = (
+        explicit(0x00080020, b"DA", b"20241399")
+        + explicit(0x00080023, b"DA", b"2024.01.02")
+        + explicit(0x00080033, b"TM", b"10:20:30")
+    )
+    assert read(broken).content_time == "20240102102030"
+    assert read(explicit(0x00080023, b"DA", b"20241399")).content_time == ""
+
+
+@pytest.mark.parametrize("text", [b"nan", b"inf", b"1e999", b"1_0", b"abc", b"", b"1\\2\\3", b"\xef\xbc\x91"])
+def test_what_is_no_decimal_string_is_no_number(text):
+    padded = text + b" " * (len(text) % 2)
+    header = read(explicit(0x00280030, b"DS", padded) + explicit(0x00181120, b"DS", padded))
+    assert header.spacing_mm is None
+    assert header.gantry_tilt_deg in (None, 1.0)
+
+
+def test_a_veterinary_image_says_its_species():
+    assert read(encoded(a_header(PatientSpeciesDescription="Canine"), EXPLICIT)).patient_species == "Canine"
+    coded = a_header(PatientSpeciesCodeSequence=[item(CodeMeaning="Canis lupus familiaris")])
+    assert read(encoded(coded, EXPLICIT)).patient_species == "Canis lupus familiaris"
+
+
+def test_a_header_survives_its_record_and_holds_nothing_a_database_refuses():
+    name = b"A\0B\x1b\x07^\xed\xa0\x80"
+    header = read(explicit(0x00080005, b"CS", b"ISO_IR 192") + explicit(0x00100010, b"PN", name))
+    assert "\0" not in header.patient.name
+    assert Header.from_record(json.loads(json.dumps(header.as_record()).encode())) == header
+
+
+# structure sets and segmentations
+
+
+def test_structures_are_named_unless_empty_or_the_outline_of_the_body(tmp_path: Path):
+    grid = grid_of(AXIAL, (3, 8, 8))
+    images = write_ct(Volume(np.zeros((3, 8, 8), np.float32), grid, "1"), tmp_path, identity=IDENTITY)
+    contour = grid.to_mm(np.array([(1, 2, 2), (1, 2, 5), (1, 5, 5)], float))
+    drawings = [
+        Drawing("  Tumör\n  ", [contour], "GTV"),
+        Drawing("BODY", [contour], "EXTERNAL"),
+        Drawing("nothing drawn", []),
+        Drawing("n" * 64, [contour, contour]),
+    ]
+    path = write_rtstruct(drawings, images, tmp_path / "rt.dcm", identity=IDENTITY)
+    assert read_file_header(path).regions == (
+        RegionFact("Tumör", "rtstruct", IDENTITY.series_uid),
+        RegionFact("n" * 64, "rtstruct", IDENTITY.series_uid),
+    )
+
+
+def test_segments_are_named_on_the_series_they_refer_to():
+    segmentation = item(
+        ReferencedSeriesSequence=[item(SeriesInstanceUID="1.2.9")],
+        SegmentSequence=[
+            item(SegmentNumber=0, SegmentLabel="Background"),
+            item(SegmentNumber=1, SegmentLabel="Femur"),
+            item(SegmentNumber=2, SegmentLabel="x" * 70),
+        ],
+    )
+    header = read(encoded(segmentation, EXPLICIT, None))
+    assert header.regions == (RegionFact("Femur", "seg", "1.2.9"), RegionFact("x" * 64, "seg", "1.2.9"))
+
+
+# bounds
+
+
+def nested(depth: int) -> bytes:
+    return (explicit(0x00081140, b"SQ", b"")[:8] + b"\xff\xff\xff\xff" + ITEM) * depth + (
+        ITEM_END + SEQUENCE_END
+    ) * depth
+
+
+def flood(count: int, syntax_bytes: bytes = implicit(0xFFFEE000, b"")) -> bytes:
+    return explicit(0x00081140, b"SQ", syntax_bytes * count)
+
+
+@pytest.mark.parametrize(
+    ("data", "syntax", "reason"),
+    [
+        (nested(100_000), EXPLICIT, "deeper than the 32"),
+        (nested(33), EXPLICIT, "deeper than the 32"),
+        (flood(1_000_000), EXPLICIT, "more than the 10000 items"),
+        (flood(10_001), EXPLICIT, "more than the 10000 items"),
+        (explicit(0x00091010, b"LO", b"") * 100_001, EXPLICIT, "more than the 100000 elements"),
+        (flood(10_000, implicit(0xFFFEE000, explicit(0x00081140, b"SQ", b"") * 11)), EXPLICIT, "100000 elements"),
+        (zlib.compress(bytes(256 << 20), 9, wbits=-15), DEFLATED, "inflates to more than the 64 MiB"),
+        (b"\xff" * 1000, DEFLATED, "deflated data set is damaged"),
+        (b"", DEFLATED, "ends too early"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bombs_are_unreadable_within_a_second_and_64_mib(data, syntax, reason):
+    tracemalloc.start()
+    started = time.thread_time()
+    header = read(data, syntax)
+    spent_s = time.thread_time() - started
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert reason in header.unreadable
+    assert spent_s < 3.0  # tracemalloc alone triples it
+    assert peak < 64 << 20
+
+
+@pytest.mark.parametrize("data", [nested(32), flood(10_000), explicit(0x00091010, b"LO", b"") * 100_000])
+def test_what_is_just_within_the_bounds_is_read(data):
+    assert read(data).unreadable == ""
+
+
+def test_time_is_bounded(monkeypatch):
+    monkeypatch.setattr(walk, "MAX_CPU_S", 0.0)
+    assert "longer to read than we allow" in read(flood(10_000)).unreadable
+
+
+def test_a_header_beyond_64_mib_is_not_read():
+    data = explicit(0x00420011, b"OB", bytes((64 << 20) + 2)) + explicit(0x0020000D, b"UI", b"1.2\0")
+    assert "longer than the 64 MiB" in read(data).unreadable
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        explicit(0x00081032, b"SQ", implicit(0xFFFEE000, CODE)[:-4]),
+        explicit(0x00081032, b"SQ", CODE),
+        b"\x08\0\x32\x10SQ\0\0\xff\xff\xff\xff" + ITEM + CODE + SEQUENCE_END,
+        explicit(0x00081032, b"SQ", ITEM + CODE) + explicit(0x0020000D, b"UI", b"1.2\0"),
+        ITEM_END[:4] + b"\0\0",
+        b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + ITEM,
+        b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + CODE,
+    ],
+)
+def test_broken_structure_is_unreadable_with_a_reason(data):
+    assert read(data).unreadable
+
+
+@given(st.binary(max_size=300), st.sampled_from(SYNTAXES))
+def test_no_bytes_make_the_reader_raise(data, syntax):
+    read(data, syntax)
+
+
+@settings(max_examples=300)
+@given(
+    syntax=st.sampled_from([IMPLICIT, EXPLICIT, BIG, JPEG_LOSSLESS]),
+    wounds=st.lists(
+        st.tuples(st.floats(0, 1), st.sampled_from("set drop add"), st.binary(min_size=1, max_size=6)), max_size=4
+    ),
+)
+def test_no_damage_to_a_real_header_makes_the_reader_raise(syntax, wounds):
+    data = bytearray(encoded(a_header(), syntax))
+    for place, kind, found in wounds:
+        start = int(place * len(data))
+        data[start : start + (0 if kind == "add" else len(found))] = b"" if kind == "drop" else found
+    header = read(bytes(data), syntax)
+    json.dumps(header.as_record(), allow_nan=False).encode()
+
+
+@given(st.binary(max_size=60), st.lists(st.sampled_from([*pydicom.charset.python_encoding, "nonsense"]), max_size=3))
+def test_no_text_makes_decoding_raise(value, terms):
+    assert "\0" not in decode(value, terms)
+
+
+# files
+
+
+def test_the_file_prefix_is_read_back_by_us_and_by_pydicom(tmp_path: Path):
+    path = tmp_path / "x.dcm"
+    data_set = encoded(a_header(), EXPLICIT)
+    path.write_bytes(part10_prefix(CT, "1.2.3.4.5", EXPLICIT) + data_set)
+    part10 = read_part10(path)
+    assert (part10.sop_class_uid, part10.sop_instance_uid, part10.transfer_syntax_uid) == (CT, "1.2.3.4.5", EXPLICIT)
+    assert path.read_bytes()[part10.offset :] == data_set
+    assert part10.size == len(data_set)
+    meta = pydicom.dcmread(path).file_meta
+    assert meta.ImplementationVersionName == "TENDON_1"
+    assert meta.ImplementationClassUID.is_valid
+    assert part10_prefix(CT, "1.2.3.4.5", EXPLICIT) == part10_prefix(CT, "1.2.3.4.5", EXPLICIT)
+
+
+def test_uids_the_file_meta_leaves_empty_come_from_the_data_set(tmp_path: Path):
+    path = tmp_path / "x.dcm"
+    path.write_bytes(
+        part10_prefix("", "", IMPLICIT) + encoded(a_header(SOPClassUID=CT, SOPInstanceUID="1.9"), IMPLICIT)
+    )
+    assert (read_part10(path).sop_class_uid, read_part10(path).sop_instance_uid) == (CT, "1.9")
+    assert read_file_header(path).sop_instance_uid == "1.9"
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", Fault.NOT_DICOM),
+        (bytes(200), Fault.NOT_DICOM),
+        (bytes(128) + b"DICM", Fault.NOT_DICOM),
+        (part10_prefix(CT, "1.2", EXPLICIT)[:-40], Fault.TRUNCATED),
+        (part10_prefix(CT, "1.2", EXPLICIT)[:140], Fault.TRUNCATED),
+        (bytes(128) + b"DICM\2\0\1\0OB\0\0\xff\xff\xff\x7f", Fault.NOT_DICOM),
+        (bytes(128) + b"DICM" + b"\2\0\3\0UI\0\0" * 1000, Fault.NOT_DICOM),
+    ],
+)
+def test_what_is_no_dicom_file_is_refused(tmp_path: Path, data: bytes, fault: Fault):
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(Refused) as caught:
+        read_part10(tmp_path / "x")
+    assert caught.value.fault is fault
+
+
+@given(st.binary(max_size=200))
+def test_no_file_makes_the_reader_raise_anything_but_refused(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(bytes(128) + b"DICM" + data)
+    try:
+        read_part10(path)
+    except Refused:
+        return
+
+
+# the public sample images
+
+
+def sample_files(sample_data: Path):
+    for path in sorted(p for p in sample_data.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            if file.read(132)[128:] == b"DICM":
+                yield path
+
+
+def test_every_sample_file_gives_the_facts_pydicom_reads(sample_data: Path):
+    unreadable, refused, compared = {}, [], 0
+    for path in sample_files(sample_data):
+        try:
+            header = read_file_header(path)
+        except Refused:
+            refused.append(path.name)
+            continue
+        if header.unreadable:
+            unreadable[path.name] = header.unreadable
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = pydicom.dcmread(path, stop_before_pixels=True)
+            assert header.study_uid == str(theirs.get("StudyInstanceUID", ""))
+            assert header.patient.name.rstrip("=") == str(theirs.get("PatientName", "")).rstrip("=")
+            assert header.series_description == str(theirs.get("SeriesDescription", "")).strip()
+            assert header.modality == (theirs.get("Modality") or "")
+            assert header.rows == (theirs.get("Rows") or 0)
+            position = theirs.get("ImagePositionPatient")
+            assert header.position_mm == (tuple(map(float, position)) if position else None)
+        compared += 1
+    assert compared > 300
+    assert refused == ["meta_missing_tsyntax.dcm"]
+    assert unreadable == dict.fromkeys(("MR_truncated.dcm", "rtplan_truncated.dcm"), "the data set ends too early")
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("chrArab", "قباني^لنزار"),
+        ("chrFren", "Buc^Jérôme"),
+        ("chrGerm", "Äneas^Rüdiger"),
+        ("chrGreek", "Διονυσιος"),
+        ("chrH31", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("chrI2", "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("chrX1", "Wang^XiaoDong=王^小東="),
+    ],
+)
+def test_names_in_the_scripts_of_the_world_are_read(sample_data: Path, file: str, name: str):
+    assert read_file_header(sample_data / "charsets" / f"{file}.dcm").patient.name == name
+
+
+def test_sample_regions_are_found_on_their_series(sample_data: Path):
+    knee = sample_data / "msk_sarcoma/knee_STS_042/ct"
+    series_uid = read_file_header(next((knee / "dicom").iterdir())).series_uid
+    assert read_file_header(knee / "rtstruct.dcm").regions == (RegionFact("GTV_Mass_CT", "rtstruct", series_uid),)
+    label_map = read_file_header(sample_data / "seg_sr/dcmqi_sr/sparse-labelmap-ppv5.dcm")
+    assert [region.name for region in label_map.regions] == ["Liver"]
