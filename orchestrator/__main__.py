@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.errors import TendonError
+from orchestrator.domain.errors import Fault, TendonError
+from orchestrator.settings import InvalidSettingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(module.run(parser.parse_args(given[1:])))
     except TendonError as error:
         sys.stderr.write(f"tendon {given[0]}: {error}\n  What to do: {error.fault.value.remedy}\n")
+        return _FAILED
+    except InvalidSettingError as error:
+        sys.stderr.write(f"tendon {given[0]}: {error} [{Fault.SETTING_INVALID.code}]\n")
         return _FAILED
     except KeyboardInterrupt:
         return _FAILED

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from orchestrator.ports import Catalog, Rulebook
+    from orchestrator.ports import Catalog, Sender
     from orchestrator.settings import Settings
 
 
@@ -71,7 +71,7 @@ class System:
     installation: str
     records: DatabaseRecords
     objects: DirectoryObjects
-    rulebook: Rulebook
+    rulebook: YamlRulebook
     catalog: Catalog
     clock: SystemClock
     identifiers: RandomIdentifiers
@@ -98,7 +98,7 @@ class System:
             self.announcer,
             self.settings.quiet_seconds,
         )
-        senders = {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
+        senders: dict[str, Sender] = {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
         return Rounds(router, self.workshop(), Dispatch(self.records, self.objects, self.clock, senders))
 
     def scp(self) -> StorageScp:

@@ -65,7 +65,7 @@ def _route(router: Router, workshop: Workshop) -> None:
             route_study(router, study_uid)
         except Exception as error:  # noqa: BLE001 - one study that cannot be routed must not stop the others
             _log.error("study %s cannot be routed: %s", study_uid, _where(error))
-            put_off(router, study_uid)
+            put_off(router, study_uid, f"routing failed: {type(error).__name__}")
     fail_exhausted(workshop)
 
 

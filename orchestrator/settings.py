@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from orchestrator.domain.errors import Broken, Fault
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -18,6 +16,10 @@ _AE_TITLE_LENGTH: Final = 16
 _LAST_PORT: Final = 65535
 
 Value = TypeVar("Value")
+
+
+class InvalidSettingError(ValueError):
+    """A setting cannot be what it is set to; the text names it and says what it must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Settings:
 
 
 def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings; `overrides` come before the environment. Raises Broken SETTING_INVALID naming the setting."""
+    """Read the settings; `overrides` come before the environment. Raises InvalidSettingError."""
     given = os.environ if environment is None else environment  # noqa: TID251 - settings are read here
     source = _Source({**given, **(overrides or {})})
     data_dir = Path(source.text("DATA_DIR", "tendon-data")).absolute()
@@ -140,7 +142,7 @@ class _Source:
         try:
             return parse(text)
         except ValueError as error:
-            raise Broken(Fault.SETTING_INVALID, f"{_PREFIX}{name}: {error}") from error
+            raise InvalidSettingError(f"{_PREFIX}{name} {error}") from error
 
 
 def _port(text: str) -> int:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from getpass import getuser
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator import settings
 from orchestrator.assembly import open_system
@@ -16,6 +16,7 @@ from orchestrator.service.operating import replace_site
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.assembly import System
     from orchestrator.domain.delivery import Destination
@@ -41,12 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
     rooted = tuple(_rooted(destination, here) for destination in destinations)
     site = replace_site(system.records, system.clock, nodes, rooted, rules, getuser())
     sys.stdout.write(
-        f"Version {site.version} is in force: {len(nodes)} nodes, {len(destinations)} destinations, {len(rules)} rules\n"
+        f"Version {site.version} is in force:"
+        f" {len(nodes)} nodes, {len(destinations)} destinations, {len(rules)} rules\n"
     )
     return 0
 
 
-def _check_rules(system: System, rules: tuple[object, ...], destinations: tuple[Destination, ...]) -> None:
+def _check_rules(system: System, rules: Sequence[Mapping[str, Any]], destinations: tuple[Destination, ...]) -> None:
     findings = system.rulebook.check(rules, list(system.catalog.manifests()), [d.name for d in destinations])
     if findings:
         raise Refused(Fault.RULE_INVALID, "; ".join(f"{f.path}: {f.message}" for f in findings[:5]))

@@ -108,13 +108,14 @@ def embedded(system: System) -> Iterator[Running]:
     worker = WorkerProcess(settings.as_environment(system.settings))
     admin = system.admin({"worker": lambda: worker.is_alive, "rounds": lambda: rounds.is_alive})
     dicom_port = scp.start()
-    started = [rounds, worker, admin]
-    for part in started:
-        part.start()
+    rounds.start()
+    worker.start()
+    admin.start()
     try:
         yield Running(dicom_port, admin.port, worker)
     finally:
         scp.stop()
-        for part in (admin, worker, rounds):
-            part.stop()
+        admin.stop()
+        worker.stop()
+        rounds.stop()
         system.records.close()

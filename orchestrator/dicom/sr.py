@@ -18,7 +18,7 @@ from pydicom.uid import ComprehensiveSRStorage
 from orchestrator.dicom.derived import MANUFACTURER, constructor_arguments, entry, finish, parameters, read_source, text
 from orchestrator.domain.codes import NO_UNITS
 from orchestrator.domain.contours import outline
-from orchestrator.domain.report import drawn, is_hounsfield, marks
+from orchestrator.domain.report import drawn, is_hounsfield, marks, reading_order
 from orchestrator.domain.result import derive_uid
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ _DERIVATIONS = {
 def build(request: ReportRequest) -> Sequence[BuiltObject]:
     """One SR with a group for each measured segment; none where there is nothing to measure or nowhere to draw it.
 
+    OHIF shows the first five numbers of a group, so they stand in reading order.
     Numbers of no segment belong to the only segment where there is just one. Where there are several, the SR leaves
     them out, says so, and is PARTIAL instead of COMPLETE. Raises as `seg.build`.
     """
@@ -151,7 +152,7 @@ def _group(
             name=text(provenance.pipeline), version=text(provenance.version), parameters=named
         ),
         measurements=[
-            *(_measurement(m, request) for m in measurements),
+            *(_measurement(m, request) for m in reading_order(measurements)),
             *(n for s in scores for n in _score(s)),
         ],
     )

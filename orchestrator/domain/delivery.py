@@ -89,6 +89,11 @@ class Delivery:
     proof: str = ""
     proven_at: datetime | None = None
 
+    @property
+    def is_fresh(self) -> bool:
+        """Accepted this moment and not asked for yet: its proof is not late, only not there yet."""
+        return self.state == "accepted" and not self.proof and self.tries == 0
+
     def later(self, now: datetime, *, code: str, reason: str) -> Delivery:
         """After a failure that may pass: back-off doubling from 1 s to 60 s, quarantine after 72 h."""
         if now - self.created_at >= PATIENCE:
@@ -113,7 +118,7 @@ def wants(destination: Destination, kind: OutputKind) -> bool:
 def job_state(deliveries: Iterable[Delivery]) -> tuple[JobState, str]:
     """The state of a job whose objects are built, and its reason (DESIGN: Lanes, priorities, states)."""
     states = list(deliveries)
-    open_ones = [d for d in states if d.state in ("waiting", "sent")]
+    open_ones = [d for d in states if d.state in ("waiting", "sent") or d.is_fresh]
     if open_ones:
         return "delivering", next((d.reason for d in open_ones if d.reason), "")
     for state, outcome in (("held", "held"), ("quarantined", "failed")):

@@ -53,6 +53,9 @@ class Fault(Enum):
     PATIENT_UNKNOWN = Meaning(
         "TND-2007", "the images name no patient id", "the result stays out of the EHR until a person decides"
     )
+    ROUTING_FAILED = Meaning(
+        "TND-2008", "the study could not be routed because of a fault of Tendon or its rules", "see the service's log"
+    )
 
     NO_INPUT = Meaning("TND-3001", "no series suits the pipeline's input", "nothing: the pipeline does not apply")
     GANTRY_TILT = Meaning("TND-3002", "the gantry was tilted", "reconstruct the series without tilt")

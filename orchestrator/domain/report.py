@@ -13,6 +13,8 @@ from orchestrator.domain.codes import HOUNSFIELD_UNIT
 from orchestrator.domain.review import STANDING_MARK, UNREVIEWED_MARK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.domain.codes import Code
     from orchestrator.domain.geometry import Grid, Volume
     from orchestrator.domain.result import Measurement, Provenance, Results, Segment
@@ -23,6 +25,24 @@ SIGNIFICANT_DIGITS = 4
 _EXACT_ABOVE = 1000.0
 _POWERS_FROM = 1e7
 _POWERS = {"2": "²", "3": "³"}
+ASKED_FIRST = (
+    "SCT:118565006",
+    "IBSI:YEKZ",
+    "SCT:81827009",
+    "IBSI:L0JK",
+    "SCT:103339001",
+    "SCT:103340004",
+    "IBSI:TDIC",
+    "IBSI:P9VJ",
+    "IBSI:Q4LE",
+    "IBSI:7J51",
+    "IBSI:Y12H",
+    "IBSI:1GSF",
+    "IBSI:84IY",
+    "IBSI:QCFX",
+    "IBSI:RNU0",
+)
+"""Sizes and plain intensity, in the order people ask for them: viewers show the first few numbers only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +123,12 @@ def value_text(measurement: Measurement) -> str:
     if measurement.value is None or not math.isfinite(measurement.value):
         return "not measurable"
     return f"{number(measurement.value)} {unit_text(measurement.unit)}".rstrip()
+
+
+def reading_order(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """What people ask for first, then the rest in the pipeline's order."""
+    ranks = {name: rank for rank, name in enumerate(ASKED_FIRST)}
+    return sorted(measurements, key=lambda m: ranks.get(str(m.name), len(ranks)))
 
 
 def segment_name(segment: Segment) -> str:

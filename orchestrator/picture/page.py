@@ -12,10 +12,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.report import (
+    ASKED_FIRST,
     drawn,
     findings,
     marks,
     number,
+    reading_order,
     segment_name,
     unit_text,
     value_text,
@@ -31,13 +33,6 @@ if TYPE_CHECKING:
     from orchestrator.ports import ReportRequest
 
 SHOWN_AT_ONCE = 12
-ASKED_FIRST = frozenset(
-    {
-        "SCT:118565006", "SCT:81827009", "SCT:103339001", "SCT:103340004", "IBSI:YEKZ", "IBSI:RNU0", "IBSI:L0JK",
-        "IBSI:TDIC", "IBSI:P9VJ", "IBSI:7J51", "IBSI:QCFX", "IBSI:Q4LE", "IBSI:Y12H", "IBSI:1GSF", "IBSI:84IY",
-    }
-)  # fmt: skip
-"""Sizes, sphericity and plain intensity: what people ask for before any other number."""
 
 
 def build(request: ReportRequest) -> Sequence[BuiltObject]:
@@ -164,9 +159,10 @@ def _measurements(request: ReportRequest) -> list[str]:
 
 
 def _first(found: Sequence[Measurement]) -> list[Measurement]:
-    """What a reader looks for first, in the pipeline's order; the first few where none of it is there."""
-    wanted = [m for m in found if str(m.name) in ASKED_FIRST]
-    return (wanted or list(found))[:SHOWN_AT_ONCE]
+    """What a reader looks for first; the first few where none of it is there."""
+    in_order = reading_order(found)
+    wanted = [m for m in in_order if str(m.name) in ASKED_FIRST]
+    return (wanted or in_order)[:SHOWN_AT_ONCE]
 
 
 def _measured(found: Iterable[Measurement]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import Job, Stage
-from orchestrator.domain.route import decide
+from orchestrator.domain.route import Decision, decide
 from orchestrator.domain.study import readiness
 
 if TYPE_CHECKING:
@@ -43,13 +43,18 @@ def due_studies(router: Router) -> list[str]:
         return unit.studies.due(router.clock.now())
 
 
-def put_off(router: Router, study_uid: str) -> None:
-    """Look at a study that could not be routed again later, so that it holds up no other."""
-    look_at = router.clock.now() + _PUT_OFF
+def put_off(router: Router, study_uid: str, reason: str) -> None:
+    """Note why a study could not be routed and look at it again later, so that it holds up no other."""
+    now = router.clock.now()
+    failed = Decision("", "", "", is_yes=False, reason=reason, code=Fault.ROUTING_FAILED.code)
     with router.records.transaction() as unit:
-        study = unit.studies.get(study_uid)
-        for series in study.series if study else ():
-            unit.studies.postpone(series.uid, look_at)
+        study, site = unit.studies.get(study_uid), unit.site.current()
+        if study is None or site is None:
+            return
+        for series in study.series:
+            unit.studies.postpone(series.uid, now + _PUT_OFF)
+        if failed not in [decision for _, _, _, decision in unit.jobs.decisions(study_uid)]:
+            unit.jobs.add_decisions(study_uid, study.revision, site.version, now, [failed])
 
 
 def route_study(router: Router, study_uid: str) -> None:

@@ -171,15 +171,15 @@ def _shortcomings(intake: Intake, stories: list[StudyStory]) -> list[str]:
     problems += [
         f"{job.pipeline} ended as {job.state}: {job.reason} [{job.code}]." for job in jobs if job.state != "done"
     ]
-    if not jobs and not intake.problems and not nameless:
+    failed = [d for s in stories for _, _, _, d in s.decisions if d.code == Fault.ROUTING_FAILED.code]
+    problems += [f"{decision.reason} [{decision.code}]." for decision in failed]
+    if not jobs and not intake.problems and not nameless and not failed:
         reasons = dict.fromkeys(d.reason for s in stories for _, _, _, d in s.decisions if d.pipeline)
         problems.append("No pipeline was run: " + "; ".join(reasons) + ".")
     return problems
 
 
-def _leave(
-    system: System, stories: list[StudyStory], output: Path, problems: list[str], screen: Screen
-) -> None:
+def _leave(system: System, stories: list[StudyStory], output: Path, problems: list[str], screen: Screen) -> None:
     """Write summary, pictures and report."""
     if not stories:
         return

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.dicom.facts import read_file_header
 from orchestrator.domain.errors import Fault, Refused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.domain.study import Header
 
 _DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".ima")
@@ -71,9 +72,8 @@ def _faults_of(folder: Path, headers: list[Header], earlier: list[str]) -> list[
     if not any(h.modality == "CT" for h in headers):
         faults.append("The folder holds no CT series: the demo's pipelines work on CT, so nothing was run.")
     known = {h.series_uid for h in headers}
-    for header in headers:
-        if header.regions and not any(region.series_uid in known for region in header.regions):
-            faults.append(
-                "A drawn region refers to images that are not in the folder: put the images it was drawn on beside it."
-            )
+    if any(h.regions and not any(region.series_uid in known for region in h.regions) for h in headers):
+        faults.append(
+            "A drawn region refers to images that are not in the folder: put the images it was drawn on beside it."
+        )
     return faults

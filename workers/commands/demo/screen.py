@@ -10,14 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from orchestrator.domain.errors import Fault
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from orchestrator.service.operating import StudyStory
+    from orchestrator.service.operating import JobStory, StudyStory
     from workers.commands.demo.outcome import Moments
 
 _LOOK_EVERY_S: Final = 0.2
+_PROOF_TRIES: Final = 4
 _ENDED: Final = ("done", "unfit", "failed", "held", "cancelled", "superseded", "withdrawn")
 
 
@@ -93,4 +96,15 @@ def _bar(progress: Progress, bars: dict[tuple[str, str], TaskID], key: tuple[str
 
 def _is_over(stories: list[StudyStory]) -> bool:
     settled = all(series.is_settled for story in stories for series in story.study.series)
-    return settled and all(job.job.state in _ENDED for story in stories for job in story.jobs)
+    failed = all(_cannot_be_routed(story) for story in stories if not all(s.is_settled for s in story.study.series))
+    return (settled or failed) and all(_has_ended(job) for story in stories for job in story.jobs)
+
+
+def _cannot_be_routed(story: StudyStory) -> bool:
+    return any(decision.code == Fault.ROUTING_FAILED.code for _, _, _, decision in story.decisions)
+
+
+def _has_ended(job: JobStory) -> bool:
+    """Whether nothing more will happen soon: a late proof is not waited for longer than a few tries."""
+    late = [d for d in job.deliveries if d.state == "accepted" and not d.proof and d.tries < _PROOF_TRIES]
+    return job.job.state in _ENDED and not late
