@@ -113,9 +113,10 @@ def _lines(story: StudyStory) -> Iterator[str]:
         yield f"  not used: {left['sop_instance_uid']}: {left['reason']}"
     yield "\nDecided"
     for made in facts["decisions"]:
-        answer, what = ("yes" if made["yes"] else "no "), made["pipeline"] or made["rule"]
+        answer, what = ("yes" if made["yes"] else "no "), made["pipeline"] or "rule"
         code = f" [{made['code']}]" if made["code"] else ""
-        yield f"  {answer} {what}: {made['reason']}{code} (rule set {made['rule_set_version']})"
+        rule = f" by {made['rule']!r} of rule set {made['rule_set_version']}" if made["rule"] else ""
+        yield f"  {answer} {what}{rule}: {made['reason']}{code}"
     if not facts["decisions"]:
         yield "  nothing yet: the study is still being received or no rules are in force"
     yield "\nDone"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +44,11 @@ FARTHEST_MM = 1e6
 
 PLACES_NAMED = 5
 """How many places of missing slices a reason names."""
+
+_NOWHERE = (math.nan, math.nan, math.nan)
+_DIFFERENCES = ("another size", "another orientation", "another pixel spacing")
+_order = attrgetter("instance_number", "uid")
+_kind = attrgetter("is_localizer", "is_monochrome", "frames", "rows", "columns", "orientation", "spacing_mm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,8 +144,9 @@ def arrange(planes: Sequence[Plane]) -> Stack:
         raise Unfit(Fault.NOT_A_VOLUME, _too_few(len(group), left_out))
     rows, columns = _directions(group[0])
     normal = np.cross(rows, columns)
-    ordered = sorted(group, key=lambda p: float(np.dot(_position(p), normal)))
-    positions = np.array([p.position for p in ordered], np.float64)
+    positions = _positions(group)
+    order = np.argsort(positions @ normal, kind="stable")
+    positions = positions[order]
     depths = positions @ normal
     _check_distinct(depths)
     step = _step(positions)
@@ -146,24 +155,13 @@ def arrange(planes: Sequence[Plane]) -> Stack:
     between_rows, between_columns = _spacing(group[0])
     affine = np.eye(4)
     affine[:3] = np.column_stack((step, columns * between_rows, rows * between_columns, positions[0]))
-    grid = Grid((len(ordered), group[0].rows, group[0].columns), affine)
-    return Stack(grid, tuple(p.uid for p in ordered), left_out)
+    grid = Grid((len(group), group[0].rows, group[0].columns), affine)
+    return Stack(grid, tuple(group[k].uid for k in order.tolist()), left_out)
 
 
 def _largest_group(planes: Sequence[Plane]) -> tuple[list[Plane], dict[str, str]]:
-    left_out: dict[str, str] = {}
-    groups: list[list[Plane]] = []
-    for plane in sorted(planes, key=lambda p: (p.instance_number, p.uid)):
-        reason = _no_slice(plane)
-        if reason:
-            left_out[plane.uid] = reason
-            continue
-        for group in groups:
-            if not _difference(plane, group[0]):
-                group.append(plane)
-                break
-        else:
-            groups.append([plane])
+    kinds, left_out = _kinds(sorted(planes, key=_order))
+    groups = _groups(kinds)
     if not groups:
         return [], left_out
     largest = max(groups, key=len)
@@ -172,6 +170,36 @@ def _largest_group(planes: Sequence[Plane]) -> tuple[list[Plane], dict[str, str]
             reason = f"{_difference(group[0], largest[0])} than the other images"
             left_out.update((plane.uid, reason) for plane in group)
     return largest, left_out
+
+
+def _kinds(planes: Sequence[Plane]) -> tuple[list[list[Plane]], dict[str, str]]:
+    """Slices that are equal but for where they lie, together; and why each other image is no slice.
+
+    One image of a kind is judged for all, since a series of a thousand mostly holds one kind.
+    """
+    is_far = ~(np.abs(_positions(planes)) < FARTHEST_MM).all(axis=1)
+    alike: defaultdict[tuple[object, ...], list[Plane]] = defaultdict(list)
+    for plane, far in zip(planes, is_far.tolist(), strict=True):
+        alike[_kind(plane), far, plane.position is None].append(plane)
+    kinds, left_out = [], {}
+    for kind in alike.values():
+        reason = _no_slice(kind[0])
+        if reason:
+            left_out.update((plane.uid, reason) for plane in kind)
+        else:
+            kinds.append(kind)
+    return kinds, left_out
+
+
+def _groups(kinds: Sequence[list[Plane]]) -> list[list[Plane]]:
+    """The slices that can share a stack with the first one, then with the first one left, and so on."""
+    traits = np.array([_traits(kind[0]) for kind in kinds], np.float64)
+    groups, left = [], np.arange(len(kinds))
+    while left.size:
+        differs = _differences(traits[left], traits[left[0]]).any(axis=1)
+        groups.append([plane for k in left[~differs].tolist() for plane in kinds[k]])
+        left = left[differs]
+    return groups
 
 
 def _no_slice(plane: Plane) -> str:
@@ -196,16 +224,24 @@ def _no_slice(plane: Plane) -> str:
     return "row and column direction are not perpendicular unit vectors" if max(faults) > DIRECTION_TOLERANCE else ""
 
 
+def _traits(plane: Plane) -> tuple[float, ...]:
+    assert plane.orientation is not None
+    return (plane.rows, plane.columns, *plane.orientation, *_spacing(plane))
+
+
+def _differences(traits: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether images with traits (n, 10) differ from another (10) in size, orientation and spacing: (n, 3)."""
+    apart = np.abs(traits - other)
+    by_size = apart[:, :2].any(axis=1)
+    by_orientation = (apart[:, 2:8] > DIRECTION_TOLERANCE).any(axis=1)
+    by_spacing = (apart[:, 8:] > SPACING_TOLERANCE * other[8:]).any(axis=1)
+    return np.stack((by_size, by_orientation, by_spacing), axis=1)
+
+
 def _difference(one: Plane, other: Plane) -> str:
-    """What sets two images apart so that they cannot share a stack; empty when nothing does."""
-    if (one.rows, one.columns) != (other.rows, other.columns):
-        return "another size"
-    one_way, other_way = np.array(one.orientation, np.float64), np.array(other.orientation, np.float64)
-    if float(np.abs(one_way - other_way).max()) > DIRECTION_TOLERANCE:
-        return "another orientation"
-    if any(abs(a - b) > SPACING_TOLERANCE * b for a, b in zip(_spacing(one), _spacing(other), strict=True)):
-        return "another pixel spacing"
-    return ""
+    """What sets two images apart that cannot share a stack."""
+    (differs,) = _differences(np.array([_traits(one)]), np.array(_traits(other)))
+    return _DIFFERENCES[int(differs.argmax())]
 
 
 def _too_few(count: int, left_out: dict[str, str]) -> str:
@@ -214,8 +250,10 @@ def _too_few(count: int, left_out: dict[str, str]) -> str:
     return f"{count} images lie in one stack, a volume needs at least {MIN_SLICES}{because}"
 
 
-def _position(plane: Plane) -> NDArray[np.float64]:
-    return np.array(plane.position, np.float64)
+def _positions(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    """Positions (n, 3); not a number where an image has none."""
+    numbers = chain.from_iterable(plane.position or _NOWHERE for plane in planes)
+    return np.fromiter(numbers, np.float64, 3 * len(planes)).reshape(-1, 3)
 
 
 def _spacing(plane: Plane) -> tuple[float, float]:
@@ -260,9 +298,9 @@ def _check_upright(positions: NDArray[np.float64], depths: NDArray[np.float64], 
 def _check_gaps(depths: NDArray[np.float64]) -> None:
     """Each image must lie on a regular ladder of depths."""
     count = len(depths)
-    index = np.arange(count)
-    step, start = np.polyfit(index, depths, 1)
-    if float(np.abs(depths - (start + step * index)).max()) <= POSITION_TOLERANCE_MM:
+    index = np.arange(count) - (count - 1) / 2
+    step = index @ depths / (index @ index)
+    if float(np.abs(depths - depths.mean() - step * index).max()) <= POSITION_TOLERANCE_MM:
         return
     gaps = np.diff(depths)
     usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])

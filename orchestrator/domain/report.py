@@ -36,11 +36,11 @@ ASKED_FIRST = (
     "IBSI:P9VJ",
     "IBSI:Q4LE",
     "IBSI:7J51",
+    "IBSI:QCFX",
+    "IBSI:RNU0",
     "IBSI:Y12H",
     "IBSI:1GSF",
     "IBSI:84IY",
-    "IBSI:QCFX",
-    "IBSI:RNU0",
 )
 """Sizes and plain intensity, in the order people ask for them: viewers show the first few numbers only."""
 

@@ -111,9 +111,10 @@ def decide(
     for position, rule in enumerate(rules):
         verdict = evaluate(rule.when, facts)
         reason = verdict.reason if verdict.truth is not None else f"not known: {verdict.reason}"
-        decisions.append(Decision(rule.name, "", "", verdict.truth is True, reason))
         if verdict.truth is not True:
+            decisions.append(Decision(rule.name, ", ".join(rule.run), "", is_yes=False, reason=reason))
             continue
+        decisions.append(Decision(rule.name, "", "", is_yes=True, reason=reason))
         for name, plan in _plans(planner, rule, manifests):
             decisions.extend(Decision(rule.name, name, n.series_uid, n.is_yes, n.reason, n.code) for n in plan.notes)
             for planned in plan.jobs:

@@ -46,11 +46,13 @@ def whole_page(sections: Iterable[str], summary: Mapping[str, Any]) -> str:
     """The page of a run: what came in, what was decided, what each job found, what was delivered, how long it took.
 
     `sections` are job pages as built. `summary` is the run's summary.json; its optional keys `received` (a list of
-    {modality, description, instances}) and `decisions` (a list of {rule, pipeline, is_yes, reason}) are shown too.
+    {modality, description, instances}), `decisions` (a list of {rule, pipeline, is_yes, reason}) and `problems`
+    (sentences) are shown too.
     """
     jobs = list(summary.get("jobs", ()))
     parts = [
         _opening(summary, jobs),
+        _part("What needs attention", _list(safe(p) for p in summary.get("problems", ()))),
         _part("What came in", _received(summary)),
         _part("What was decided, and why", _decided(summary, jobs)),
         *(_section_of(page) for page in sections),
@@ -242,6 +244,11 @@ def _opening(summary: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> s
     return (
         f'<h1>Report of a run</h1>\n<p class="lead">{said}</p>\n<p class="soft">Every AI result here is unreviewed.</p>'
     )
+
+
+def _list(items: Iterable[str]) -> str:
+    rows = "".join(f"<li>{item}</li>" for item in items)
+    return f'<ul class="notes">{rows}</ul>' if rows else ""
 
 
 def _received(summary: Mapping[str, Any]) -> str:

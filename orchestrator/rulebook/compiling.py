@@ -150,7 +150,7 @@ class Compiler:
     def _region(self, text: RegionText, path: str) -> Condition:
         wanted = text.has_region
         if isinstance(wanted, bool):
-            words = "has_region" if wanted else "has_region false"
+            words = "has_region (a region is drawn on it)" if wanted else "has_region false (no region is drawn on it)"
             return Test("series.has_region", "has_region", wanted, lambda fact: fact is wanted, words)
         if not isinstance(wanted, str):
             self.fault(path, f"has_region takes true, false or a pattern, not {_written(wanted)}")
@@ -158,7 +158,7 @@ class Compiler:
         holds = self._matches(FIELDS["series.region_names"], wanted, path)
         if holds is None:
             return _NEVER
-        return Test("series.region_names", "has_region", wanted, holds, f"has_region {wanted}")
+        return Test("series.region_names", "has_region", wanted, holds, f"has_region {wanted} (a region of such a name is drawn on it)")
 
     def _pattern(self, value: Any, path: str) -> Callable[[str], bool] | None:
         """A search by RE2, whose time is linear; its program, its memory and the text are bounded too."""

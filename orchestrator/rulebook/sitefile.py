@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.ports import SiteFile
 
-_AE_TITLE: Final = r"^(?=.*[^ ])[\x20-\x5b\x5d-\x7e]{1,16}$"
+_AE_TITLE: Final = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$"
 _NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "dicom": ("ae_title", "host", "port"),

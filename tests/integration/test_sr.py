@@ -40,6 +40,11 @@ BOTH = results_of(bone_segment(BONE), lump_segment(LUMP))
 OF_BONE = Measurement(codes.sct("118565006", "Volume"), 2.742, codes.MILLILITRE, "Tibia")
 
 
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return write_series(tmp_path_factory.mktemp("source"))
+
+
 def read(request: ReportRequest) -> pydicom.Dataset:
     (built,) = sr.build(request)
     return pydicom.dcmread(BytesIO(built.data))
@@ -82,21 +87,18 @@ def test_checker_and_another_parser_take_the_report(tmp_path: Path, orientation:
     assert "error" not in dumped.stderr.lower()
 
 
-def test_equal_requests_give_equal_bytes(tmp_path: Path) -> None:
-    paths = write_series(tmp_path)
+def test_equal_requests_give_equal_bytes(paths: list[str]) -> None:
     first, again = (sr.build(request_on(paths, BOTH))[0].data for _ in range(2))
     assert first == again
 
 
-def test_nothing_measured_or_nothing_outlined_gives_no_report(tmp_path: Path) -> None:
-    paths = write_series(tmp_path)
+def test_nothing_measured_or_nothing_outlined_gives_no_report(paths: list[str]) -> None:
     assert sr.build(request_on(paths, results_of(bone_segment(BONE), measurements=()))) == []
     assert sr.build(request_on(paths, results_of())) == []
     assert sr.build(request_on(paths, results_of(lump_segment(np.zeros_like(LUMP))))) == []
 
 
-def test_only_measured_segments_get_a_group_each_alone(tmp_path: Path) -> None:
-    paths = write_series(tmp_path)
+def test_only_measured_segments_get_a_group_each_alone(paths: list[str]) -> None:
     (only,) = groups(read(request_on(paths, BOTH)))
     assert only.ContentTemplateSequence[0].TemplateIdentifier == "1411"
     assert [f.ConceptCodeSequence[0].CodeMeaning for f in below(only, "Finding")] == ["Lesion"]
@@ -104,8 +106,8 @@ def test_only_measured_segments_get_a_group_each_alone(tmp_path: Path) -> None:
     assert len(groups(read(request_on(paths, both)))) == 2
 
 
-def test_regions_are_polylines_on_the_images_and_point_to_no_segment(tmp_path: Path) -> None:
-    document = read(request_on(write_series(tmp_path), BOTH))
+def test_regions_are_polylines_on_the_images_and_point_to_no_segment(paths: list[str]) -> None:
+    document = read(request_on(paths, BOTH))
     regions = list(below(document, "Image Region"))
     assert {r.GraphicType for r in regions} == {"POLYLINE"}
     assert not list(below(document, "Referenced Segment"))
@@ -115,8 +117,8 @@ def test_regions_are_polylines_on_the_images_and_point_to_no_segment(tmp_path: P
         assert image.RelationshipType == "SELECTED FROM"
 
 
-def test_outlines_enclose_exactly_the_voxels(tmp_path: Path) -> None:
-    request = request_on(write_series(tmp_path), BOTH)
+def test_outlines_enclose_exactly_the_voxels(paths: list[str]) -> None:
+    request = request_on(paths, BOTH)
     order = [pydicom.dcmread(p).SOPInstanceUID for p in request.source_files]
     drawn = np.zeros_like(LUMP)
     for region in below(read(request), "Image Region"):
@@ -125,8 +127,8 @@ def test_outlines_enclose_exactly_the_voxels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(drawn, LUMP)
 
 
-def test_the_largest_slice_is_drawn_first(tmp_path: Path) -> None:
-    request = request_on(write_series(tmp_path), BOTH)
+def test_the_largest_slice_is_drawn_first(paths: list[str]) -> None:
+    request = request_on(paths, BOTH)
     first = next(below(read(request), "Image Region"))
     largest = pydicom.dcmread(request.source_files[int(np.argmax(LUMP.sum(axis=(1, 2))))]).SOPInstanceUID
     assert first.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == largest
@@ -143,16 +145,16 @@ def test_a_long_region_is_drawn_on_twenty_slices_and_says_so(tmp_path: Path) -> 
     assert any("at most 20 slices" in c.TextValue for c in below(document, "Comment"))
 
 
-def test_tracking_identifiers_are_those_of_the_segmentation(tmp_path: Path) -> None:
-    request = request_on(write_series(tmp_path), BOTH)
+def test_tracking_identifiers_are_those_of_the_segmentation(paths: list[str]) -> None:
+    request = request_on(paths, BOTH)
     segments = pydicom.dcmread(BytesIO(seg.build(request)[0].data)).SegmentSequence
     (group,) = groups(read(request))
     assert next(below(group, "Tracking Identifier")).TextValue == segments[1].TrackingID
     assert segments[1].TrackingUID == next(below(group, "Tracking Unique Identifier")).UID
 
 
-def test_intensity_statistics_of_ct_are_attenuation_with_a_derivation(tmp_path: Path) -> None:
-    (group,) = groups(read(request_on(write_series(tmp_path), BOTH)))
+def test_intensity_statistics_of_ct_are_attenuation_with_a_derivation(paths: list[str]) -> None:
+    (group,) = groups(read(request_on(paths, BOTH)))
     found = numbers(group)
     for derivation, value in (("Mean", 38.9), ("Skewness", -0.12)):
         item = found[derivation]
@@ -171,17 +173,22 @@ def test_intensity_statistics_of_other_images_keep_their_ibsi_code(tmp_path: Pat
     assert next(below(document, "Procedure reported")).ConceptCodeSequence[0].CodeValue == "25056-3"
 
 
-def test_a_failed_number_has_no_value_but_the_reason(tmp_path: Path) -> None:
+def test_a_failed_number_has_no_value_but_the_reason(paths: list[str]) -> None:
     failed = (*MEASUREMENTS, Measurement(ibsi("NI2N", "Correlation of GLCM"), float("nan"), codes.NO_UNITS, "Lump"))
-    (group,) = groups(read(request_on(write_series(tmp_path), replace(BOTH, measurements=failed))))
+    (group,) = groups(read(request_on(paths, replace(BOTH, measurements=failed))))
     for name in ("Joint entropy", "Correlation of GLCM"):
         item = numbers(group)[name]
         assert len(item.MeasuredValueSequence) == 0
         assert item.NumericValueQualifierCodeSequence[0].CodeMeaning == "Measurement failure"
 
 
-def test_every_number_names_the_algorithm_and_its_method(tmp_path: Path) -> None:
-    (group,) = groups(read(request_on(write_series(tmp_path), BOTH)))
+def test_the_numbers_a_viewer_shows_first_are_the_ones_people_ask_for(paths: list[str]) -> None:
+    (group,) = groups(read(request_on(paths, BOTH)))
+    assert list(numbers(group))[:2] == ["Maximum 3D Diameter of a Mesh", "Mean"]
+
+
+def test_every_number_names_the_algorithm_and_its_method(paths: list[str]) -> None:
+    (group,) = groups(read(request_on(paths, BOTH)))
     for item in numbers(group).values():
         assert next(below(item, "Algorithm Name")).TextValue == "virtual_biopsy"
         assert next(below(item, "Algorithm Version")).TextValue == "1.0.0"
@@ -191,8 +198,8 @@ def test_every_number_names_the_algorithm_and_its_method(tmp_path: Path) -> None
     assert f"package_sha256={'ab' * 32}" in said
 
 
-def test_reader_is_told_marks_and_notices(tmp_path: Path) -> None:
-    document = read(request_on(write_series(tmp_path), BOTH, environment="test"))
+def test_reader_is_told_marks_and_notices(paths: list[str]) -> None:
+    document = read(request_on(paths, BOTH, environment="test"))
     said = [c.TextValue for c in below(document, "Comment")]
     assert said == [
         "AI, not reviewed",
@@ -208,24 +215,24 @@ def test_reader_is_told_marks_and_notices(tmp_path: Path) -> None:
 HOMELESS = Measurement(codes.sct("410668003", "Length"), 12.0, codes.MILLIMETRE)
 
 
-def test_numbers_of_no_segment_belong_to_the_only_one(tmp_path: Path) -> None:
+def test_numbers_of_no_segment_belong_to_the_only_one(paths: list[str]) -> None:
     alone = results_of(lump_segment(LUMP), measurements=(HOMELESS,))
-    document = read(request_on(write_series(tmp_path), alone))
+    document = read(request_on(paths, alone))
     assert "Length" in numbers(groups(document)[0])
     assert document.CompletionFlag == "COMPLETE"
 
 
-def test_numbers_without_a_home_make_the_report_partial(tmp_path: Path) -> None:
+def test_numbers_without_a_home_make_the_report_partial(paths: list[str]) -> None:
     several = replace(BOTH, measurements=(*MEASUREMENTS, HOMELESS))
-    document = read(request_on(write_series(tmp_path), several))
+    document = read(request_on(paths, several))
     assert document.CompletionFlag == "PARTIAL"
     assert any(c.TextValue.startswith("1 numbers that belong to no") for c in below(document, "Comment"))
 
 
-def test_a_score_names_its_model_and_what_was_missing(tmp_path: Path) -> None:
+def test_a_score_names_its_model_and_what_was_missing(paths: list[str]) -> None:
     score = Score(codes.Code("SINS", "99TENDON", "SINS"), 9.0, 0.4, None, "SINS", "2010", "Fisher 2010", (), ("pain",))
     results = Results(segments=(lump_segment(LUMP),), scores=(score,))
-    found = numbers(groups(read(request_on(write_series(tmp_path), results)))[0])
+    found = numbers(groups(read(request_on(paths, results)))[0])
     assert float(found["SINS"].MeasuredValueSequence[0].NumericValue) == 9.0
     assert float(found["Probability"].MeasuredValueSequence[0].NumericValue) == 0.4
     assert [p.TextValue for p in below(found["SINS"], "Algorithm Parameters")] == [
@@ -234,8 +241,8 @@ def test_a_score_names_its_model_and_what_was_missing(tmp_path: Path) -> None:
     ]
 
 
-def test_all_source_images_are_evidence(tmp_path: Path) -> None:
-    request = request_on(write_series(tmp_path), BOTH)
+def test_all_source_images_are_evidence(paths: list[str]) -> None:
+    request = request_on(paths, BOTH)
     document = read(request)
     listed = highdicom.sr.ComprehensiveSR.from_dataset(replace_failed(document)).get_evidence()
     assert {str(e[2]) for e in listed} == set(request.provenance.input_uids)

@@ -37,6 +37,7 @@ SUMMARY: dict[str, Any] = {
     ],
     "ehr": ["ehr/bone_ct.json"],
     "seconds": {"received": 0.4, "complete": 1.5, "routed": 1.6, "computed": 4.8, "delivered": 5.2},
+    "problems": ["One file was not sent."],
     "received": [{"modality": "CT", "description": "bone", "instances": 12}],
     "decisions": [{"rule": "limbs", "pipeline": "bone_ct", "is_yes": False, "reason": "modality is MR"}],
 }
@@ -193,6 +194,7 @@ def test_whole_page_tells_the_whole_story(paths: list[str]) -> None:
     order = [
         "Report of a run",
         "1 of 2 AI jobs done, 1 of 2 objects proven stored.",
+        "One file was not sent.",
         "What came in",
         "What was decided, and why",
         "modality is MR",

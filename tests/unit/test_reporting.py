@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain import codes
-from orchestrator.domain.report import conclusion, drawn, marks, number, segment_name, unit_text, value_text
+from orchestrator.domain.report import (
+    conclusion,
+    drawn,
+    marks,
+    number,
+    reading_order,
+    segment_name,
+    unit_text,
+    value_text,
+)
 from orchestrator.domain.result import Measurement, Results, Score
 from orchestrator.ports import BuiltObject
 from orchestrator.service.reporting import UNDATED, build_outputs, content_time
@@ -135,3 +144,8 @@ def test_units_read_as_people_write_them() -> None:
 def test_a_failed_number_is_said_to_be_not_measurable(value: float | None) -> None:
     assert value_text(Measurement(codes.LESION, value, codes.MILLIMETRE)) == "not measurable"
     assert value_text(Measurement(codes.LESION, 3.0, codes.MILLIMETRE)) == "3 mm"
+
+
+def test_sizes_and_mean_come_before_all_other_numbers_and_none_is_lost() -> None:
+    in_order = reading_order(reversed(MEASUREMENTS))
+    assert [m.name.value for m in in_order] == ["L0JK", "Q4LE", "QCFX", "RNU0", "TU9B", "KE2A"]

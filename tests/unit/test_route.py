@@ -83,7 +83,7 @@ def test_a_rule_that_is_not_clearly_true_plans_nothing_and_names_the_missing_fac
 def test_each_rule_is_explained_whether_it_matches_or_not() -> None:
     other = rule_of("MR", when={"all": [{"field": "series.modality", "eq": "MR"}]})
     routing = routed(study_of(ct_series()), other, rule_of())
-    assert [(d.rule, d.is_yes) for d in routing.decisions if not d.pipeline] == [("MR", False), ("CT", True)]
+    assert [(d.rule, d.is_yes) for d in routing.decisions if not d.series_uid] == [("MR", False), ("CT", True)]
 
 
 def test_the_sender_can_be_asked_for() -> None:

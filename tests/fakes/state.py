@@ -1,0 +1,49 @@
+"""The rows that records in memory are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from orchestrator.domain.delivery import Delivery, Output
+    from orchestrator.domain.job import Job, Stage
+    from orchestrator.domain.route import Decision
+    from orchestrator.domain.study import Instance
+    from orchestrator.ports import Association, SiteFile
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    revision: int
+    is_closed: bool
+    newest_at: datetime
+
+
+@dataclass(frozen=True)
+class SeriesRow:
+    is_settled: bool
+    look_at: datetime
+
+
+@dataclass(frozen=True)
+class State:
+    """All rows, keyed as the database keys them; dictionaries keep the order of entry."""
+
+    associations: dict[str, Association] = field(default_factory=dict)
+    instances: dict[tuple[str, str], tuple[Instance, bool]] = field(default_factory=dict)
+    studies: dict[str, StudyRow] = field(default_factory=dict)
+    series: dict[tuple[str, str], SeriesRow] = field(default_factory=dict)
+    own_uids: dict[str, None] = field(default_factory=dict)
+    decisions: dict[int, tuple[str, int, int, datetime, Decision]] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    stages: dict[str, Stage] = field(default_factory=dict)
+    outputs: dict[str, Output] = field(default_factory=dict)
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    sites: dict[int, SiteFile] = field(default_factory=dict)
+    installation: dict[int, str] = field(default_factory=dict)
+
+    def copy(self) -> State:
+        return replace(self, **{name: dict(getattr(self, name)) for name in self.__dataclass_fields__})

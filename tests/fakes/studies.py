@@ -1,0 +1,131 @@
+"""What was received, in memory: the port `Studies`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.study import Series, Study
+from tests.fakes.state import SeriesRow, StudyRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from orchestrator.domain.study import Instance
+    from orchestrator.ports import Added, Association
+    from tests.fakes.state import State
+
+
+class MemoryStudies:
+    """The port `Studies` on one state."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def open_association(self, association: Association) -> None:
+        assert association.id not in self._state.associations
+        self._state.associations[association.id] = association
+
+    def close_association(self, association_id: str, now: datetime, outcome: str) -> None:
+        if association_id in self._state.associations:
+            visit = self._state.associations[association_id]
+            self._state.associations[association_id] = replace(visit, closed_at=now, outcome=outcome)
+
+    def association(self, association_id: str) -> Association | None:
+        return self._state.associations.get(association_id)
+
+    def close_abandoned(self, now: datetime) -> int:
+        abandoned = [a.id for a in self._state.associations.values() if a.closed_at is None]
+        for identifier in abandoned:
+            self.close_association(identifier, now, "the receiving process ended")
+        return len(abandoned)
+
+    def add(self, instance: Instance, look_at: datetime) -> Added:
+        header = instance.header
+        digests = {digest for uid, digest in self._state.instances if uid == header.sop_instance_uid}
+        if instance.digest in digests:
+            return "same"
+        is_routable = not (digests or instance.is_own or header.unreadable)
+        self._state.instances[header.sop_instance_uid, instance.digest] = (instance, is_routable)
+        if is_routable:
+            row = self._state.studies.get(header.study_uid)
+            revision = row.revision + int(row.is_closed) if row else 1
+            self._state.studies[header.study_uid] = StudyRow(revision, is_closed=False, newest_at=instance.received_at)
+            self._state.series[header.study_uid, header.series_uid] = SeriesRow(is_settled=False, look_at=look_at)
+        return "version" if digests else "new"
+
+    def get(self, study_uid: str) -> Study | None:
+        row = self._state.studies.get(study_uid)
+        if row is None:
+            return None
+        by_series: dict[str, list[Instance]] = {}
+        for instance, is_routable in self._state.instances.values():
+            if is_routable and instance.header.study_uid == study_uid:
+                by_series.setdefault(instance.header.series_uid, []).append(instance)
+        return Study(
+            uid=study_uid,
+            revision=row.revision,
+            series=tuple(
+                Series(
+                    uid,
+                    tuple(instances),
+                    self._is_receiving(study_uid, uid),
+                    self._state.series[study_uid, uid].is_settled,
+                )
+                for uid, instances in sorted(by_series.items())
+            ),
+        )
+
+    def _is_receiving(self, study_uid: str, series_uid: str) -> bool:
+        return any(
+            visit.closed_at is None
+            for instance, _ in self._state.instances.values()
+            if (instance.header.study_uid, instance.header.series_uid) == (study_uid, series_uid)
+            and (visit := self._state.associations.get(instance.association_id)) is not None
+        )
+
+    def left_out(self, study_uid: str) -> list[Instance]:
+        return [
+            i
+            for i, is_routable in self._state.instances.values()
+            if not is_routable and i.header.study_uid == study_uid
+        ]
+
+    def due(self, now: datetime) -> list[str]:
+        found = [
+            (row.look_at, study_uid)
+            for (study_uid, series_uid), row in self._state.series.items()
+            if not row.is_settled and row.look_at <= now and not self._is_receiving(study_uid, series_uid)
+        ]
+        return list(dict.fromkeys(study_uid for _, study_uid in sorted(found, key=lambda pair: pair[0])))
+
+    def postpone(self, series_uid: str, look_at: datetime) -> None:
+        for (study_uid, uid), row in self._state.series.items():
+            if uid == series_uid:
+                self._state.series[study_uid, uid] = replace(row, look_at=look_at)
+
+    def settle(self, study_uid: str, series_uids: Iterable[str], *, close: bool) -> None:
+        for uid in series_uids:
+            if (study_uid, uid) in self._state.series:
+                row = self._state.series[study_uid, uid]
+                self._state.series[study_uid, uid] = replace(row, is_settled=True)
+        if close:
+            self._state.studies[study_uid] = replace(self._state.studies[study_uid], is_closed=True)
+
+    def page(self, limit: int) -> list[tuple[str, datetime]]:
+        found = [(uid, row.newest_at) for uid, row in self._state.studies.items()]
+        return sorted(found, key=lambda pair: pair[1], reverse=True)[:limit]
+
+    def counts(self) -> dict[str, int]:
+        counted: dict[str, int] = {}
+        for _, is_routable in self._state.instances.values():
+            name = "routable" if is_routable else "not routable"
+            counted[name] = counted.get(name, 0) + 1
+        return counted
+
+    def claim_uids(self, uids: Iterable[str]) -> None:
+        self._state.own_uids.update(dict.fromkeys(uids))
+
+    def is_own(self, uid: str) -> bool:
+        return uid in self._state.own_uids

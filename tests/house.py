@@ -1,0 +1,195 @@
+"""Tendon as a site runs it, for tests: the embedded system as its own process, a receiving PACS, a shared folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from orchestrator import settings
+from orchestrator.assembly import open_system
+from orchestrator.dicom.archive import Archive
+from orchestrator.dicom.author import Drawing, StudyIdentity, write_ct, write_rtstruct
+from orchestrator.dicom.scu import store_files
+from orchestrator.domain.result import derive_uid
+from orchestrator.rulebook import default_rules
+from orchestrator.service.operating import job_summary, newest_jobs
+from workers.numeric.phantom import limb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from orchestrator.ports import Records
+
+TENDON = str(Path(sys.executable).with_name("tendon"))
+MODALITY = "MODALITY"
+LOOPBACK = "127.0.0.1"
+ENDED = ("done", "unfit", "failed", "held", "superseded")
+
+
+def write_limb_study(folder: Path, name: str = "one", *, with_region: bool = True, **identity: Any) -> list[Path]:
+    """A small limb CT, with the tumour drawn on it; studies of other names have other UIDs."""
+    phantom = limb((30, 96, 96), (4.0, 2.5, 2.5))
+    given = {"patient_id": "P1", "patient_name": "Canary^Yellow", **identity}
+    who = StudyIdentity(
+        study_uid=derive_uid("test", name, "study"),
+        series_uid=derive_uid("test", name, "series"),
+        frame_of_reference_uid=derive_uid("test", name, "frame"),
+        **given,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    files = write_ct(phantom.volume, folder, identity=who)
+    if with_region:
+        drawing = Drawing("Tumour", phantom.tumour_contours)
+        files.append(write_rtstruct([drawing], files, folder / "rtstruct.dcm", identity=who))
+    return [Path(file) for file in files]
+
+
+@dataclass
+class House:
+    """One installation in a folder; `start` and `kill` as often as a test likes."""
+
+    folder: Path
+    environment: dict[str, str]
+    pacs: Archive
+    pacs_port: int
+    process: subprocess.Popen[str] | None = None
+    dicom_port: int = 0
+    admin_port: int = 0
+
+    @property
+    def pacs_folder(self) -> Path:
+        return self.folder / "pacs"
+
+    def tendon(self, *arguments: str, expect: int = 0, **changed: str) -> str:
+        """Run a command beside the running system."""
+        environment = {**self.environment, **changed}
+        ran = subprocess.run(
+            [TENDON, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ran.returncode == expect, ran.stdout + ran.stderr
+        return ran.stdout if expect == 0 else ran.stderr
+
+    def ask(self, *arguments: str) -> Any:
+        return json.loads(self.tendon(*arguments, "--json"))
+
+    def start(self) -> None:
+        with (self.folder / "serve.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [TENDON, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        announced = self.process.stdout.readline()
+        ports = re.search(r":(\d+) and answers monitors on http://[^:]+:(\d+)/", announced)
+        assert ports, (announced, self.log())
+        self.dicom_port, self.admin_port = int(ports[1]), int(ports[2])
+
+    def log(self) -> str:
+        return (self.folder / "serve.log").read_text()
+
+    def kill(self) -> None:
+        """Take the process down as a crash does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self._gone()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self._gone()
+
+    def _gone(self) -> None:
+        assert self.process is not None
+        self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+
+    def worker_pid(self) -> int:
+        """The process that leases stages."""
+        assert self.process is not None
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes().split(b"\0")
+                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                except (OSError, IndexError):
+                    continue
+                if parent == self.process.pid and b"workers" in command:
+                    return int(entry.name)
+        raise AssertionError("there is no worker process")
+
+    def send(self, files: Sequence[Path]) -> None:
+        results = store_files(
+            files, host=LOOPBACK, port=self.dicom_port, called_ae="TENDON", calling_ae=MODALITY
+        )
+        assert [r.detail for r in results if r.outcome != "accepted"] == []
+
+    def restart_pacs(self) -> None:
+        """The same archive on the same port."""
+        self.pacs = Archive("PACS", self.pacs_folder, port=self.pacs_port)
+        self.pacs.start()
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """As `tendon jobs --json` lists them, newest first; read from the records, which is quicker."""
+        return [job_summary(story) for story in newest_jobs(self.records, 100)]
+
+    @cached_property
+    def records(self) -> Records:
+        return open_system(settings.load(self.environment)).records
+
+    def settled(self, count: int, timeout_s: float = 60.0) -> list[dict[str, Any]]:
+        """The jobs once there are `count` of them and all have ended."""
+        self.until(lambda: sum(job["state"] in ENDED for job in self.jobs()) >= count, timeout_s)
+        return self.jobs()
+
+    def until(self, is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not is_so():
+            assert time.monotonic() < deadline, (self.jobs(), self.log())
+            time.sleep(0.1)
+
+
+@contextmanager
+def house(folder: Path, rules: Sequence[dict[str, Any]] | None = None, **changed: str) -> Iterator[House]:
+    """An installation with a PACS and a shared folder as destinations; not started."""
+    pacs = Archive("PACS", folder / "pacs")
+    port = pacs.start()
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "TENDON_DATA_DIR": str(folder / "data"),
+        "TENDON_DICOM_PORT": "0",
+        "TENDON_ADMIN_PORT": "0",
+        "TENDON_QUIET_SECONDS": "0.5",
+        "TENDON_LEASE_SECONDS": "2",
+        "TENDON_INSTALLATION": "test",
+        "TENDON_ENVIRONMENT": "test",
+        **changed,
+    }
+    site = {
+        "nodes": [{"name": "modality", "ae_title": MODALITY, "host": LOOPBACK, "port": 104, "may_send": True}],
+        "destinations": [
+            {"name": "pacs", "kind": "dicom", "ae_title": "PACS", "host": LOOPBACK, "port": port, "proof": "query"},
+            {"name": "share", "kind": "folder", "path": "share"},
+        ],
+        "rules": list(default_rules(["pacs", "share"]) if rules is None else rules),
+    }
+    (folder / "site.yaml").write_text(yaml.safe_dump(site))
+    made = House(folder, environment, pacs, port)
+    made.tendon("import", str(folder / "site.yaml"))
+    try:
+        yield made
+    finally:
+        made.stop()
+        made.pacs.stop()
