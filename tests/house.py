@@ -131,9 +131,7 @@ class House:
         raise AssertionError("there is no worker process")
 
     def send(self, files: Sequence[Path]) -> None:
-        results = store_files(
-            files, host=LOOPBACK, port=self.dicom_port, called_ae="TENDON", calling_ae=MODALITY
-        )
+        results = store_files(files, host=LOOPBACK, port=self.dicom_port, called_ae="TENDON", calling_ae=MODALITY)
         assert [r.detail for r in results if r.outcome != "accepted"] == []
 
     def restart_pacs(self) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.domain.fact import FIELDS
+from orchestrator.domain.fact import FIELDS, Truth, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.fact import Fact, SeriesFacts, StudyFacts
 
 Operator = Literal["eq", "in", "lt", "le", "gt", "ge", "matches", "exists", "has_region"]
-Truth = bool | None
-
-Weight = tuple[Truth, str]
-"""A truth and the facts that decided it; a plain pair, since a routing makes thousands."""
-
 NAMED_AT_MOST = 6
 _OF_SERIES = frozenset(name for name in FIELDS if name.startswith("series."))
 _SHOWN = frozenset(name for name, given in FIELDS.items() if given.is_shown)
@@ -34,7 +29,10 @@ _SHOWN = frozenset(name for name, given in FIELDS.items() if given.is_shown)
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One comparison. `holds` compares a present value; text is how the rule wrote it."""
+    """One comparison. `holds` compares a present value; text is how the rule wrote it.
+
+    Field, operator and value say all: tests equal in these are weighed once for the same facts.
+    """
 
     __test__ = False
 
@@ -43,6 +41,22 @@ class Test:
     value: Any
     holds: Callable[[Any], bool]
     text: str
+    is_of_series: bool = field(init=False, repr=False, compare=False)
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_of_series", self.field in _OF_SERIES)
+        object.__setattr__(self, "key", f"{self.field} {self.operator} {self.value!r}")
+
+    def weigh(self, facts: StudyFacts, bound: SeriesFacts | None) -> Weight:
+        """Of the series bound; of some series where none is; of the study where it asks for the study."""
+        if self.is_of_series and bound is None:
+            return _some_series((self,), facts)
+        told = bound if self.is_of_series and bound is not None else facts
+        known = told.weights.get(self.key)
+        if known is None:
+            known = told.weights[self.key] = _compare(self, told.values)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,18 @@ class All:
         object.__setattr__(self, "of_series", bound)
         object.__setattr__(self, "of_study", tuple(p for p in self.parts if not speaks_of_series(p)))
 
+    def weigh(self, facts: StudyFacts, bound: SeriesFacts | None) -> Weight:  # noqa: ARG002 - it has its own series
+        """The parts about the study, then one series for the parts about its own series."""
+        around = _together(self.of_study, facts, None, deciding=False)
+        if not self.of_series or around[0] is False:
+            return around
+        inside = _some_series(self.of_series, facts)
+        if inside[0] is False or (inside[0] is None and around[0] is True):
+            return inside
+        if around[0] is None:
+            return around
+        return True, _listed([inside[1], around[1]], " and ")
+
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
@@ -67,12 +93,21 @@ class AnyOf:
 
     parts: tuple[Condition, ...]
 
+    def weigh(self, facts: StudyFacts, bound: SeriesFacts | None) -> Weight:
+        """The parts, of the series bound."""
+        return _together(self.parts, facts, bound, deciding=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Not:
     """The part does not hold."""
 
     part: Condition
+
+    def weigh(self, facts: StudyFacts, bound: SeriesFacts | None) -> Weight:
+        """The contrary of the part; what is unknown stays so."""
+        truth, reason = self.part.weigh(facts, bound)
+        return (None if truth is None else not truth), reason
 
 
 Condition = Test | All | AnyOf | Not
@@ -89,7 +124,7 @@ class Verdict:
 def speaks_of_series(condition: Condition) -> bool:
     """Whether a series test belongs to the condition itself, not to an `all` inside it."""
     if isinstance(condition, Test):
-        return condition.field in _OF_SERIES
+        return condition.is_of_series
     if isinstance(condition, AnyOf):
         return any(speaks_of_series(p) for p in condition.parts)
     return isinstance(condition, Not) and speaks_of_series(condition.part)
@@ -97,7 +132,7 @@ def speaks_of_series(condition: Condition) -> bool:
 
 def evaluate(condition: Condition, facts: StudyFacts) -> Verdict:
     """Whether the condition holds for a study, and why or why not."""
-    return Verdict(*_weigh(condition, facts, None))
+    return Verdict(*condition.weigh(facts, None))
 
 
 def matching_series(condition: Condition, facts: StudyFacts) -> frozenset[str] | None:
@@ -106,46 +141,20 @@ def matching_series(condition: Condition, facts: StudyFacts) -> frozenset[str] |
     Those that satisfy an `all` with series tests, or a test outside every `all`. Of an `any`, and of
     an `all` that holds only others, those of its parts together.
     """
-    if isinstance(condition, Not) or _weigh(condition, facts, None)[0] is not True:
+    if isinstance(condition, Not) or condition.weigh(facts, None)[0] is not True:
         return None
     if isinstance(condition, Test):
         if not speaks_of_series(condition):
             return None
-        return frozenset(s.uid for s in facts.series if _weigh(condition, facts, s)[0])
+        return frozenset(s.uid for s in facts.series if condition.weigh(facts, s)[0])
     if isinstance(condition, All) and condition.of_series:
-        return frozenset(s.uid for s in facts.series if _every(condition.of_series, facts, s)[0])
-    found = [matching_series(p, facts) for p in condition.parts if _weigh(p, facts, None)[0]]
+        of_series = condition.of_series
+        return frozenset(s.uid for s in facts.series if _together(of_series, facts, s, deciding=False)[0])
+    found = [matching_series(p, facts) for p in condition.parts if p.weigh(facts, None)[0]]
     named = [uids for uids in found if uids is not None]
     if not named or (isinstance(condition, AnyOf) and len(named) < len(found)):
         return None
     return frozenset[str]().union(*named)
-
-
-def _weigh(condition: Condition, facts: StudyFacts, bound: SeriesFacts | None) -> Weight:
-    """The condition with its own series tests bound to one series, or to none yet."""
-    if isinstance(condition, Test):
-        if condition.field not in _OF_SERIES:
-            return _compare(condition, facts.values)
-        return _compare(condition, bound.values) if bound is not None else _some_series((condition,), facts)
-    if isinstance(condition, Not):
-        truth, reason = _weigh(condition.part, facts, bound)
-        return (None if truth is None else not truth), reason
-    if isinstance(condition, AnyOf):
-        return _some(condition.parts, facts, bound)
-    return _conjunction(condition, facts)
-
-
-def _conjunction(condition: All, facts: StudyFacts) -> Weight:
-    """An `all`: the parts about the study, then one series for the parts about its own series."""
-    around = _every(condition.of_study, facts, None)
-    if not condition.of_series or around[0] is False:
-        return around
-    inside = _some_series(condition.of_series, facts)
-    if inside[0] is False or (inside[0] is None and around[0] is True):
-        return inside
-    if around[0] is None:
-        return around
-    return True, _listed([inside[1], around[1]], " and ")
 
 
 def _compare(test: Test, values: Mapping[str, Fact | None]) -> Weight:
@@ -165,20 +174,12 @@ def _shown(value: Fact) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _every(parts: Sequence[Condition], facts: StudyFacts, bound: SeriesFacts | None) -> Weight:
-    return _together(parts, facts, bound, deciding=False)
-
-
-def _some(parts: Sequence[Condition], facts: StudyFacts, bound: SeriesFacts | None) -> Weight:
-    return _together(parts, facts, bound, deciding=True)
-
-
 def _together(parts: Sequence[Condition], facts: StudyFacts, bound: SeriesFacts | None, *, deciding: bool) -> Weight:
     """The first part with the truth that decides alone, else the first unknown one, else all parts."""
     reasons: list[str] = []
     unknown: Weight | None = None
     for part in parts:
-        weight = _weigh(part, facts, bound)
+        weight = part.weigh(facts, bound)
         if weight[0] is deciding:
             return weight
         if weight[0] is None:
@@ -192,7 +193,7 @@ def _some_series(parts: Sequence[Condition], facts: StudyFacts) -> Weight:
     """Whether one series satisfies all parts; a no or unknown names every series tried."""
     tried: dict[Truth, dict[str, list[str]]] = {None: {}, False: {}}
     for series in facts.series:
-        truth, reason = _every(parts, facts, series)
+        truth, reason = _together(parts, facts, series, deciding=False)
         if truth is True:
             return True, f"{series.label}: {reason}"
         tried[truth].setdefault(reason, []).append(series.label)
@@ -204,8 +205,8 @@ def _some_series(parts: Sequence[Condition], facts: StudyFacts) -> Weight:
 
 def _listed(words: Sequence[str], separator: str) -> str:
     """The words, the first few when they are many."""
-    if len(words) == 1:
-        return words[0]
+    if len(words) <= NAMED_AT_MOST and "" not in words:
+        return separator.join(words)
     given = [w for w in words if w]
     rest = len(given) - NAMED_AT_MOST
     return separator.join(given[:NAMED_AT_MOST]) + (f"{separator}{rest} more" if rest > 0 else "")

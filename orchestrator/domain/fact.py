@@ -7,7 +7,7 @@ Empty text, a zero size and an unusable stack count as not said.
 from __future__ import annotations
 
 from collections import ChainMap, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 FieldType = Literal["text", "number", "flag", "list"]
 Fact = str | float | bool | tuple[str, ...]
+Truth = bool | None
+
+Weight = tuple[Truth, str]
+"""A truth and the facts that decided it; a plain pair, since a routing makes thousands."""
 
 DAYS_IN_YEAR = 365.25
 PLACES_OF_MM = 4
@@ -61,17 +65,25 @@ class SeriesFacts(Protocol):
     def values(self) -> Mapping[str, Fact | None]:
         """Every `series.*` fact by its full name."""
 
+    @property
+    def weights(self) -> dict[str, Weight]:
+        """What tests of these facts came to, since the rules of a site repeat each other."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyFacts:
-    """Facts of a study: `values` holds every `study.*`, `patient.*` and `node.*` fact by its full name."""
+    """Facts of a study: `values` holds every `study.*`, `patient.*` and `node.*` fact by its full name.
+
+    `weights` keeps what tests of these values came to.
+    """
 
     values: Mapping[str, Fact | None]
     series: Sequence[SeriesFacts]
+    weights: dict[str, Weight] = field(default_factory=dict, repr=False)
 
     def only(self, series: SeriesFacts) -> StudyFacts:
         """The same study as if it had this series alone."""
-        return replace(self, series=(series,))
+        return StudyFacts(self.values, (series,), self.weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +93,7 @@ class GivenSeries:
     uid: str
     label: str
     values: Mapping[str, Fact | None]
+    weights: dict[str, Weight] = field(default_factory=dict, repr=False)
 
 
 class _Lazy(dict[str, Fact | None]):
@@ -130,7 +143,12 @@ class ReceivedSeries:
         """Every `series.*` fact by its full name."""
         return _Lazy(lambda name: _known(_SERIES[name][1](self)))
 
-    @property
+    @cached_property
+    def weights(self) -> dict[str, Weight]:
+        """What tests of these facts came to."""
+        return {}
+
+    @cached_property
     def by_header(self) -> GivenSeries:
         """The series as if nothing were known of its geometry, which is costly to work out."""
         return GivenSeries(self.uid, self.label, ChainMap(dict.fromkeys(GEOMETRY_FIELDS), self.values))

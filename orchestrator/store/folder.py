@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.ports import Sent
+from orchestrator.store.objects import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +34,10 @@ class FolderSender:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(folder / output.name)
+            sync_folder(folder)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             return Sent(output.id, "unreachable", f"the folder cannot be written: {error.strerror}")
         return Sent(output.id, "accepted")
 

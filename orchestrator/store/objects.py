@@ -32,31 +32,39 @@ class DirectoryObjects:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / _INCOMING
-        self._incoming.mkdir(parents=True, exist_ok=True)
-        _sync_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (_INCOMING, *(f"{first:02x}" for first in range(256))):
+            (folder / name).mkdir(exist_ok=True)
+        sync_folder(folder)
+        sync_folder(folder.parent)
 
     def begin(self) -> ObjectWriter:
         return _Writer(self._incoming / secrets.token_hex(16), self._place)
 
     def _place(self, temporary: Path, digest: str) -> None:
         folder = self._folder / digest[:2]
-        if not folder.is_dir():
-            folder.mkdir(exist_ok=True)
-            _sync_folder(self._folder)
         temporary.rename(folder / digest)
-        _sync_folder(folder)
+        sync_folder(folder)
 
     def read(self, digest: str) -> bytes:
-        data = self._existing(digest).read_bytes()
+        path = self._existing(digest)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(digest, error) from error
         if hashlib.sha256(data).hexdigest() != digest:
             raise Broken(Fault.OBJECT_DAMAGED, f"object {digest} has changed on disk")
         return data
 
     def path(self, digest: str) -> str:
         path = self._existing(digest)
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise Broken(Fault.OBJECT_DAMAGED, f"object {digest} has changed on disk")
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(digest, error) from error
+        if found != digest:
+            raise Broken(Fault.OBJECT_DAMAGED, f"object {digest} has changed on disk")
         return str(path)
 
     def _existing(self, digest: str) -> Path:
@@ -85,13 +93,19 @@ class _Writer:
         self._place = place
         self._hash = hashlib.sha256()
         self._size = 0
-        self._file: BinaryIO | None = temporary.open("xb", buffering=_CHUNK)
+        try:
+            self._file: BinaryIO | None = temporary.open("xb", buffering=_CHUNK)
+        except OSError as error:
+            raise _not_stored(error) from error
 
     def write(self, data: bytes) -> None:
         assert self._file is not None, "the object is already committed"
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise _not_stored(error) from error
         self._hash.update(data)
         self._size += len(data)
-        self._file.write(data)
 
     def commit(self) -> StoredObject:
         assert self._file is not None, "the object is already committed"
@@ -104,7 +118,7 @@ class _Writer:
             self._place(self._temporary, digest)
         except OSError as error:
             self.discard()
-            raise Broken(Fault.STORE_FAILED, f"the object could not be made durable: {error.strerror}") from error
+            raise _not_stored(error) from error
         return StoredObject(digest, self._size)
 
     def discard(self) -> None:
@@ -112,10 +126,20 @@ class _Writer:
             with suppress(OSError):
                 self._file.close()
             self._file = None
-        self._temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def _not_stored(error: OSError) -> Broken:
+    return Broken(Fault.STORE_FAILED, f"the object could not be made durable: {error.strerror}")
+
+
+def _unreadable(digest: str, error: OSError) -> Broken:
+    return Broken(Fault.OBJECT_DAMAGED, f"object {digest} cannot be read: {error.strerror}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

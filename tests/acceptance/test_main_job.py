@@ -35,7 +35,9 @@ def test_a_study_goes_in_and_its_results_are_proven_where_people_look(tendon, tm
         assert "AI, not reviewed" in result.SeriesDescription
 
     bundles = [json.loads(path.read_text()) for path in (tmp_path / "share").glob("*.json")]
-    reports = [e["resource"] for b in bundles for e in b["entry"] if e["resource"]["resourceType"] == "DiagnosticReport"]
+    reports = [
+        e["resource"] for b in bundles for e in b["entry"] if e["resource"]["resourceType"] == "DiagnosticReport"
+    ]
     assert [report["status"] for report in reports] == ["partial", "partial"]
 
 

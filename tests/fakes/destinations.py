@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 class MemorySender:
     """What each destination received, by its name and the output's name.
 
-    `is_down`: it does not answer. `refuses`: names of outputs it refuses for good. `forgets`: how many of the
-    next outputs it accepts and loses. `is_blind`: it keeps all and shows nothing. `breaks`: it raises this.
+    `down`: names of destinations that do not answer. `refuses`: names of outputs refused for good. `forgets`: how
+    many of the next outputs it accepts and loses. `is_blind`: it keeps all and shows nothing. `breaks`: it raises this.
     `on_send` is called once an output lies there, before the answer is given.
     """
 
     shown: dict[tuple[str, str], bytes] = field(default_factory=dict)
     calls: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     questions: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
-    is_down: bool = False
+    down: frozenset[str] = frozenset()
     is_blind: bool = False
     refuses: frozenset[str] = frozenset()
     forgets: int = 0
@@ -40,7 +40,7 @@ class MemorySender:
         return [self._take(destination, output, Path(path)) for output, path in outputs]
 
     def _take(self, destination: Destination, output: Output, path: Path) -> Sent:
-        if self.is_down:
+        if destination.name in self.down:
             return Sent(output.id, "unreachable", "nobody answers")
         if output.name in self.refuses:
             return Sent(output.id, "refused", "status 0xC000")
@@ -53,7 +53,7 @@ class MemorySender:
 
     def prove(self, destination: Destination, outputs: Sequence[Output]) -> dict[str, str]:
         self.questions.append((destination.name, tuple(output.name for output in outputs)))
-        if self.is_down or self.is_blind:
+        if destination.name in self.down or self.is_blind:
             return {}
         return {o.id: "query" for o in outputs if (destination.name, o.name) in self.shown}
 

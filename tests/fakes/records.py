@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from threading import RLock
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from tests.fakes.jobs import MemoryJobs
@@ -89,7 +89,7 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._state = State()
-        self._writing = RLock()
+        self._writing = Lock()
         self.fail_next: Exception | None = None
 
     @contextmanager

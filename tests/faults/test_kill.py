@@ -37,8 +37,8 @@ def assert_one_set_of_results(tendon):
     (job,) = tendon.settled(1)
     assert (job["state"], job["reason"]) == ("done", "")
     assert [s["name"] for s in job["stages"]] == ["wait", "segment", "report"]
-    story = tendon.ask("study", job["study_uid"])["jobs"][0]
-    tendon.until(lambda: all(d["state"] == "proven" for d in tendon.ask("study", job["study_uid"])["jobs"][0]["deliveries"]))
+    (story,) = tendon.ask("study", job["study_uid"])["jobs"]
+    assert {d["state"] for d in story["deliveries"]} == {"proven"}
     assert len({(d["object"], d["destination"]) for d in story["deliveries"]}) == len(story["deliveries"])
     assert [dcmread(path).Modality for path in tendon.pacs_folder.glob("*.dcm")] == ["SEG"]
     assert len(list((tendon.folder / "share").glob("*.json"))) == 1

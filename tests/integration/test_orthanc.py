@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import time
-
 import pytest
 
-from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.delivery import Destination, Output
-from orchestrator.domain.errors import Transient
-from tests.dicom_peers import LOOPBACK, PRIVATE_CLASS, free_port, program, write_object
+from tests.dicom_peers import LOOPBACK, PRIVATE_CLASS, write_object
+from tests.orthanc import SENDER, orthanc
 
-SENDER = DicomSender("TENDON")
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 RLE = "1.2.840.10008.1.2.5"
 
 
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory):
-    """Orthanc on a free port with its own folder; a destination that names it."""
-    executable = program("Orthanc")
-    folder = tmp_path_factory.mktemp("orthanc")
-    port = free_port()
-    (folder / "orthanc.json").write_text(
-        json.dumps(
-            {
-                "StorageDirectory": str(folder / "storage"),
-                "IndexDirectory": str(folder / "storage"),
-                "HttpServerEnabled": False,
-                "RemoteAccessAllowed": False,
-                "DicomAet": "ORTHANC",
-                "DicomPort": port,
-                "DicomCheckCalledAet": True,
-                "DicomModalities": {"tendon": ["TENDON", LOOPBACK, free_port()]},
-            }
-        )
-    )
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [executable, str(folder / "orthanc.json")],
-            env={**os.environ, "TCP_NODELAY": "1"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            wait_for(port)
-            yield Destination(name="pacs", kind="dicom", ae_title="ORTHANC", host=LOOPBACK, port=port)
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            SENDER.echo(LOOPBACK, port, "ORTHANC")
-        except Transient:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        else:
-            return
+@pytest.fixture(scope="module", name="orthanc")
+def running_orthanc(tmp_path_factory):
+    with orthanc(tmp_path_factory.mktemp("orthanc")) as destination:
+        yield destination
 
 
 def parcel(path, study_uid):

@@ -44,7 +44,7 @@ def moments(story: StudyStory, quiet_s: float) -> Moments:
     received = max(i.received_at for s in story.study.series for i in s.instances)
     complete = max((at for _, _, at, _ in story.decisions), default=received)
     stages = [stage for job in story.jobs for stage in job.stages]
-    routed = min((s.created_at for s in stages), default=complete)
+    routed = max([complete, *(job.job.created_at for job in story.jobs)])
     computed = max((s.finished_at for s in stages if s.finished_at), default=routed)
     delivered = max((d.proven_at for j in story.jobs for d in j.deliveries if d.proven_at), default=computed)
     overhead = (delivered - received).total_seconds() - quiet_s - _busy_s(stages)

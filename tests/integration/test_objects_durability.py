@@ -1,0 +1,260 @@
+"""Bytes that were acknowledged survive: the order of system calls, failing ones, and a kill at each of them (I1)."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.domain.errors import Broken, Fault
+from orchestrator.store.objects import DirectoryObjects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = b"bytes of an object " * 1000
+DIGEST = hashlib.sha256(DATA).hexdigest()
+STEPS = ("write", "fsync", "rename", "fsync")
+STORE = f"""
+import os, pathlib, sys
+from orchestrator.store.objects import DirectoryObjects
+from orchestrator.domain.errors import Broken
+objects = DirectoryObjects(pathlib.Path(sys.argv[1]))
+os.write(1, b"ready ")
+writer = objects.begin()
+try:
+    writer.write({DATA!r})
+    answer = writer.commit().digest
+except Broken as error:
+    writer.discard()
+    answer = error.code
+os.write(1, answer.encode())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "objects"
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def lies_in(folder: Path) -> Path:
+    return folder / DIGEST[:2] / DIGEST
+
+
+def store(folder: Path, data: bytes = DATA) -> str:
+    writer = DirectoryObjects(folder).begin()
+    try:
+        writer.write(data)
+        return writer.commit().digest
+    finally:
+        writer.discard()
+
+
+# as the kernel sees it
+
+
+@pytest.fixture
+def strace():
+    path = shutil.which("strace")
+    if path is None:
+        pytest.skip("strace is not installed")
+    if subprocess.run([path, "-qq", "-e", "trace=fsync", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
+    return path
+
+
+def traced(strace: str, folder: Path, *options: str) -> tuple[list[str], list[str], list[str]]:
+    """What a process says that stores one object, and its calls before and after it said that it was ready."""
+    log = folder.parent / "calls"
+    watched = ("-f", "-y", "-qq", "-o", str(log), "-e", "trace=write,fsync,fdatasync,/rename,/mkdir")
+    run = subprocess.run(
+        [strace, *watched, *options, sys.executable, "-c", STORE, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    lines = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines()]
+    ready = next(n for n, line in enumerate(lines) if '"ready "' in line)
+    return run.stdout.split(), lines[: ready + 1], lines[ready + 1 :]
+
+
+def fault_at(strace: str, folder: Path, position: int, fault: str) -> str:
+    """The option that makes one of the four calls fail, counted on a run without a fault."""
+    _, before, after = traced(strace, folder)
+    lies_in(folder).unlink()
+    name = STEPS[position]
+    count = sum(line.startswith(f"{name}(") for line in before + after[: position + 1])
+    return f"inject={name}:{fault}:when={count}"
+
+
+def test_the_order_is_write_then_fsync_then_rename_then_fsync_of_the_folder(strace, folder):
+    said, _, calls = traced(strace, folder)
+    assert said == ["ready", DIGEST]
+    *calls, _answer = calls
+    assert [call.partition("(")[0] for call in calls] == list(STEPS)
+    written, synced, renamed, folder_synced = calls
+    incoming = re.search(r"<([^>]*/incoming/\w+)>", written)[1]
+    assert f"<{incoming}>" in synced
+    assert f'rename("{incoming}", "{lies_in(folder)}")' in renamed
+    assert f"<{lies_in(folder).parent}>" in folder_synced
+
+
+def test_every_folder_an_object_may_lie_in_is_durable_before_the_first_object_comes(strace, folder):
+    _, before, _ = traced(strace, folder)
+    made = [n for n, call in enumerate(before) if "mkdir" in call and str(folder) in call]
+    synced = [n for n, call in enumerate(before) if call.startswith("fsync(") and f"<{folder}>" in call]
+    assert len(made) >= 256
+    assert max(made) < min(synced)
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_call_that_fails_before_the_object_has_its_name_leaves_nothing(strace, folder, position):
+    fault = fault_at(strace, folder, position, "error=EIO")
+    said, _, _ = traced(strace, folder, "-e", fault)
+    assert said == ["ready", Fault.STORE_FAILED.code]
+    assert files(folder) == []
+
+
+def test_a_folder_that_cannot_be_synced_is_no_success(strace, folder):
+    said, _, _ = traced(strace, folder, "-e", fault_at(strace, folder, 3, "error=EIO"))
+    assert said == ["ready", Fault.STORE_FAILED.code]
+    assert not list((folder / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("position", range(len(STEPS)))
+def test_a_kill_at_any_call_leaves_the_object_whole_or_not_there(strace, folder, position):
+    said, _, _ = traced(strace, folder, "-e", fault_at(strace, folder, position, "signal=KILL"))
+    assert said == ["ready"]
+    assert lies_in(folder).exists() == (position == len(STEPS) - 1)
+    DirectoryObjects(folder).sweep()
+    assert set(files(folder)) <= {lies_in(folder).relative_to(folder).as_posix()}
+    if lies_in(folder).exists():
+        assert DirectoryObjects(folder).read(DIGEST) == DATA
+    assert store(folder) == DIGEST
+
+
+# without a tracer
+
+
+class Calls:
+    """Notes every fsync and rename, and lets the fsync of a given number fail as a dying disk does."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.made: list[tuple[str, str]] = []
+        self.failing = 0
+        self._fsync, self._rename = os.fsync, os.rename
+        monkeypatch.setattr(os, "fsync", self._note_fsync)
+        monkeypatch.setattr(os, "rename", self._note_rename)
+
+    def _note_fsync(self, handle: int) -> None:
+        self.made.append(("fsync", Path(f"/proc/self/fd/{handle}").readlink().name))
+        if self.failing == len([name for name, _ in self.made if name == "fsync"]):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._fsync(handle)
+
+    def _note_rename(self, source: Path, target: Path) -> None:
+        self.made.append(("rename", Path(target).name))
+        self._rename(source, target)
+
+
+def test_the_file_is_synced_before_it_gets_its_name_and_its_folder_after(folder, monkeypatch):
+    objects = DirectoryObjects(folder)
+    calls = Calls(monkeypatch)
+    writer = objects.begin()
+    (incoming,) = (folder / "incoming").iterdir()
+    writer.write(DATA)
+    writer.commit()
+    assert calls.made == [("fsync", incoming.name), ("rename", DIGEST), ("fsync", DIGEST[:2])]
+
+
+@pytest.mark.parametrize(
+    ("failing", "left"), [(1, []), (2, [f"{DIGEST[:2]}/{DIGEST}"])], ids=["the file", "the folder"]
+)
+def test_a_failing_fsync_is_no_success_and_is_not_tried_again(folder, monkeypatch, failing, left):
+    objects = DirectoryObjects(folder)
+    calls = Calls(monkeypatch)
+    calls.failing = failing
+    writer = objects.begin()
+    writer.write(DATA)
+    with pytest.raises(Broken) as refusal:
+        writer.commit()
+    assert refusal.value.fault is Fault.STORE_FAILED
+    assert [name for name, _ in calls.made].count("fsync") == failing
+    assert files(folder) == left
+
+
+def test_bytes_acknowledged_before_stay_when_the_same_bytes_fail_to_be_stored_again(folder, monkeypatch):
+    store(folder)
+    objects = DirectoryObjects(folder)
+    calls = Calls(monkeypatch)
+    calls.failing = 2
+    writer = objects.begin()
+    writer.write(DATA)
+    with pytest.raises(Broken):
+        writer.commit()
+    assert objects.read(DIGEST) == DATA
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Writes beyond this size of a file fail, as they do on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [100_000, 5_000_000], ids=["found at the commit", "found while writing"])
+def test_a_full_disk_is_told_as_a_refusal_and_forgotten_once_there_is_room(folder, size):
+    data = bytes(size)
+    with files_up_to(50_000), pytest.raises(Broken) as refusal:
+        store(folder, data)
+    assert refusal.value.fault is Fault.STORE_FAILED
+    assert files(folder) == []
+    assert DirectoryObjects(folder).read(store(folder, data)) == data
+
+
+def test_too_few_descriptors_are_told_as_a_refusal(folder):
+    objects = DirectoryObjects(folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(Broken) as refusal:
+            objects.begin()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refusal.value.fault is Fault.STORE_FAILED
+
+
+@pytest.mark.parametrize("ask", ["read", "path"])
+def test_bytes_the_disk_does_not_give_back_are_told_as_damaged(folder, ask):
+    objects = DirectoryObjects(folder)
+    lies_in(folder).symlink_to("/proc/self/mem")
+    with pytest.raises(Broken) as refusal:
+        getattr(objects, ask)(DIGEST)
+    assert refusal.value.fault is Fault.OBJECT_DAMAGED
+
+
+def test_what_dead_writers_left_is_swept_and_objects_stay(folder):
+    store(folder)
+    (folder / "incoming" / "left").write_bytes(b"half")
+    (folder / "incoming" / "begun").touch()
+    assert DirectoryObjects(folder).sweep() == 2
+    assert files(folder) == [f"{DIGEST[:2]}/{DIGEST}"]
