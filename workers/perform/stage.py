@@ -8,18 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.dicom.regions import read_regions
-from orchestrator.dicom.volume import SourceVolume, read_volume
-from orchestrator.service.reporting import build_outputs
-
 from orchestrator.dicom import seg, sr
 from orchestrator.dicom.identity import read_identity
+from orchestrator.dicom.regions import read_regions
+from orchestrator.dicom.volume import SourceVolume, read_volume
 from orchestrator.domain.errors import Broken, Fault, TendonError, Transient
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.result import Results, canonical_json
 from orchestrator.fhir import report as fhir
 from orchestrator.picture import draw, page
 from orchestrator.ports import ReportRequest
+from orchestrator.service.reporting import build_outputs
 from workers.perform.task import OUTPUTS_FILE, Task, TaskInput, load_results, save_error, save_results
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.errors import TendonError
+from workers.perform.confine import probe
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps({"settings": shown, "findings": findings}, indent=2) + "\n")
     else:
         _print(shown, findings)
-    return int(any(finding != "ok" for finding in findings.values()))
+    return int(not all(finding.startswith("ok") for finding in findings.values()))
 
 
 def _values(site: Settings) -> dict[str, str]:
@@ -63,6 +64,8 @@ def _values(site: Settings) -> dict[str, str]:
 
 def _findings(system: System) -> Iterator[tuple[str, str]]:
     yield "database schema", "ok"
+    means = probe()
+    yield "network ban of pipelines", "none: this kernel allows neither" if means == "none" else f"ok, by {means}"
     for folder, fault in system.catalog.faults().items():
         yield f"pipeline folder {folder}", fault
     with system.records.reading() as unit:
@@ -90,4 +93,4 @@ def _print(shown: dict[str, list[str]], findings: dict[str, str]) -> None:
         table.add_row(Text(name), Text(value), Text(origin))
     console.print(table)
     for what, finding in findings.items():
-        console.print(Text(f"{what}: {finding}", style="" if finding == "ok" else "bold red"))
+        console.print(Text(f"{what}: {finding}", style="" if finding.startswith("ok") else "bold red"))

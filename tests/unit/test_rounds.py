@@ -1,0 +1,128 @@
+"""Rounds route, give up and deliver; one failing study or round stops no other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from orchestrator import rounds
+from orchestrator.domain.errors import Fault
+from orchestrator.rounds import Rounds
+from orchestrator.rulebook import YamlRulebook
+from tests.dicom_peers import eventually
+from tests.fakes.system import QUIET_S, FakeSystem, slices
+from tests.strategies import STUDY_UID
+
+FAULTY, PATIENT = "1.2.9", "Canary^Yellow"
+
+
+class ExplodingRulebook(YamlRulebook):
+    """Fails as often as told, as a programming fault would, with patient data in its message."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def rules(self, source):
+        if self.times:
+            self.times -= 1
+            raise KeyError(PATIENT)
+        return super().rules(source)
+
+
+@pytest.fixture
+def system(tmp_path):
+    return FakeSystem(tmp_path)
+
+
+@pytest.fixture
+def running(system):
+    """Starts rounds over the system; they are stopped when the test ends."""
+    started = []
+
+    def start() -> Rounds:
+        started.append(Rounds(system.router, system.workshop, system.dispatch))
+        started[-1].start()
+        return started[-1]
+
+    before = set(threading.enumerate())
+    yield start
+    for one in started:
+        one.stop()
+    assert set(threading.enumerate()) <= before
+
+
+def test_what_is_ready_is_routed_and_what_is_due_is_delivered(system, running):
+    system.receive(*slices())
+    system.clock.pass_s(QUIET_S)
+    at_work = running()
+    assert eventually(lambda: bool(system.jobs()))
+    system.report()
+    assert eventually(lambda: system.job().state == "done")
+    assert system.sender.shown
+    assert at_work.is_alive
+    at_work.stop()
+    assert not at_work.is_alive
+
+
+def test_what_died_too_often_is_given_up(system, running):
+    system.receive_and_route(*slices())
+    for _ in range(3):
+        system.claim()
+        system.clock.pass_s(60)
+    running()
+    assert eventually(lambda: system.job().state == "failed")
+
+
+def test_a_faulty_study_is_put_off_with_a_reason_and_does_not_stop_the_others(system, running, caplog):
+    system.receive(*slices("1.2.9.1", study_uid=FAULTY))
+    system.clock.pass_s(1)
+    system.receive(*slices())
+    system.clock.pass_s(QUIET_S)
+    system.rulebook = ExplodingRulebook(times=1)
+    with caplog.at_level(logging.ERROR):
+        running()
+        assert eventually(lambda: bool(system.jobs(STUDY_UID)))
+    with system.records.reading() as unit:
+        (reason,) = {d.reason for _, _, _, d in unit.jobs.decisions(FAULTY) if d.code == Fault.ROUTING_FAILED.code}
+    assert reason == "routing failed: KeyError"
+    assert PATIENT not in caplog.text
+    assert f"study {FAULTY} cannot be routed: KeyError in rules" in caplog.text
+    system.clock.pass_s(60)
+    assert eventually(lambda: bool(system.jobs(FAULTY))), "it is tried again"
+
+
+def test_a_round_that_fails_is_followed_by_the_next(system, running, monkeypatch, caplog):
+    monkeypatch.setattr(rounds, "_PAUSE_AFTER_FAULT_S", 0.01)
+    system.receive_and_route(*slices())
+    system.report()
+    system.records.fail_next = ConnectionError(PATIENT)
+    with caplog.at_level(logging.ERROR):
+        at_work = running()
+        assert eventually(lambda: system.job().state == "done")
+    assert at_work.is_alive
+    assert "round failed: ConnectionError in transaction" in caplog.text
+    assert PATIENT not in caplog.text
+
+
+def test_a_destination_that_hangs_keeps_no_study_from_being_routed(system, running):
+    system.receive_and_route(*slices())
+    system.report()
+    hanging, released = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        released.wait(10)
+
+    system.sender.on_send = hang
+    running()
+    try:
+        assert hanging.wait(5)
+        system.receive(*slices("1.2.8.1", study_uid="1.2.8"))
+        system.clock.pass_s(QUIET_S)
+        assert eventually(lambda: bool(system.jobs("1.2.8")))
+    finally:
+        released.set()
+    assert eventually(lambda: bool(system.sender.shown))
