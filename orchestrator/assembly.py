@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from orchestrator.settings import Settings
 
 
+DELIVERED_KINDS = ("dicom", "folder")
+"""Kinds of destination that this version has a sender for."""
+
+
 class SystemClock:
     """The machine's clock."""
 
@@ -137,7 +141,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_system(settings: Settings) -> System:
     """Join everything. SQLite is brought up to date here. Raises Broken SCHEMA_OLD."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = open_engine(settings.database_url)
     _require_schema(engine)
     records = DatabaseRecords(engine)

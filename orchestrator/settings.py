@@ -39,6 +39,8 @@ class Settings:
     installation: str
     environment: str
     origins: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    """Names that look like settings but are none of this version."""
 
     @property
     def objects_dir(self) -> Path:
@@ -63,7 +65,7 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
     data_dir = Path(source.text("DATA_DIR", "tendon-data")).absolute()
     return Settings(
         data_dir=data_dir,
-        database_url=source.text("DATABASE_URL", f"sqlite:///{data_dir / 'tendon.db'}"),
+        database_url=source.parsed("DATABASE_URL", f"sqlite:///{data_dir / 'tendon.db'}", _database_url),
         pipelines_dirs=tuple(Path(p).absolute() for p in source.text("PIPELINES_DIR", "").split(":") if p),
         ae_title=source.parsed("AE_TITLE", "TENDON", _ae_title),
         dicom_host=source.text("DICOM_HOST", "127.0.0.1"),
@@ -75,6 +77,7 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         installation=source.text("INSTALLATION", ""),
         environment=source.parsed("ENVIRONMENT", "production", _environment),
         origins=source.origins,
+        unknown=source.unknown(),
     )
 
 
@@ -125,6 +128,11 @@ class _Source:
         self._secrets = environment.get(f"{_PREFIX}SECRETS_DIR", "")
         self.origins: dict[str, str] = {}
 
+    def unknown(self) -> tuple[str, ...]:
+        """Names of the environment that look like settings but were not asked for."""
+        known = {*self.origins, f"{_PREFIX}SECRETS_DIR"}
+        return tuple(sorted(name for name in self._environment if name.startswith(_PREFIX) and name not in known))
+
     def text(self, name: str, default: str) -> str:
         key = _PREFIX + name
         secret = Path(self._secrets) / key if self._secrets else None
@@ -145,15 +153,24 @@ class _Source:
             raise InvalidSettingError(f"{_PREFIX}{name} {error}") from error
 
 
+def _database_url(text: str) -> str:
+    if not text.startswith("sqlite:///"):
+        raise ValueError("must begin with sqlite:/// in this version")
+    return text
+
+
 def _port(text: str) -> int:
-    port = int(text) if text.isdigit() else -1
+    port = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= port <= _LAST_PORT:
         raise ValueError("must be a port number, 0 to 65535 (0: any free port)")
     return port
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
         raise ValueError("must be a number of seconds above 0")
     return value

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator import settings
-from orchestrator.assembly import open_system
+from orchestrator.assembly import DELIVERED_KINDS, open_system
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.rulebook.sitefile import parse_site
 from orchestrator.service.operating import replace_site
@@ -45,7 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
         f"Version {site.version} is in force:"
         f" {len(nodes)} nodes, {len(destinations)} destinations, {len(rules)} rules\n"
     )
+    for note in _notes(destinations):
+        sys.stdout.write(f"Note: {note}\n")
     return 0
+
+
+def _notes(destinations: Sequence[Destination]) -> list[str]:
+    """What this version does not do yet with a destination."""
+    notes = [f"{d.name}: kind {d.kind} is not delivered to yet" for d in destinations if d.kind not in DELIVERED_KINDS]
+    return notes + [
+        f"{d.name}: arrival is proven by query, not commitment" for d in destinations if d.proof == "commitment"
+    ]
 
 
 def _check_rules(system: System, rules: Sequence[Mapping[str, Any]], destinations: tuple[Destination, ...]) -> None:

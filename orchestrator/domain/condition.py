@@ -11,6 +11,7 @@ inside it, speak of one and the same series: the `all` holds when one series sat
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,8 +42,8 @@ class Test:
     value: Any
     holds: Callable[[Any], bool]
     text: str
-    is_of_series: bool = field(init=False, repr=False, compare=False)
-    key: str = field(init=False, repr=False, compare=False)
+    is_of_series: bool = dataclasses.field(init=False, repr=False, compare=False)
+    key: str = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_of_series", self.field in _OF_SERIES)

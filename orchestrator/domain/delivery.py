@@ -19,7 +19,7 @@ DeliveryState = Literal["waiting", "sent", "accepted", "proven", "held", "quaran
 OutputKind = Literal["seg", "sr", "fhir", "picture", "page"]
 
 PATIENCE = timedelta(hours=72)
-SETTLED: frozenset[DeliveryState] = frozenset({"proven", "accepted", "superseded", "withdrawn"})
+SUPERSEDED_REASON = "a newer result takes its place"
 
 
 @dataclass(frozen=True, slots=True)

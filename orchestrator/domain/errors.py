@@ -34,13 +34,7 @@ class Fault(Enum):
     )
     STORAGE_LOW = Meaning("TND-1004", "too little free space to accept more", "free space in the data folder")
     STORE_FAILED = Meaning("TND-1005", "the object could not be stored", "see the service's log; then send again")
-    READING_LIMIT = Meaning(
-        "TND-1006", "the header is larger or deeper than we read", "the object is kept, but it is not routed"
-    )
     UNKNOWN_PEER = Meaning("TND-1007", "this sender is not on the list", "add the node with may_send: true")
-    OTHER_VERSION = Meaning(
-        "TND-1008", "other bytes came under a known SOP Instance UID", "decide which version is right"
-    )
 
     RULE_INVALID = Meaning("TND-2001", "the rule text is not valid", "correct the rule at the path named")
     UNKNOWN_PIPELINE = Meaning("TND-2002", "no such pipeline is installed", "install it or correct the name")
@@ -73,7 +67,6 @@ class Fault(Enum):
     STAGE_DIED = Meaning("TND-4002", "the stage's process ended without a result", "retry; if it repeats, report it")
     PIPELINE_FAULT = Meaning("TND-4003", "the pipeline failed by a programming fault", "report it to its author")
     RESULT_INVALID = Meaning("TND-4004", "the pipeline handed back what it did not declare", "report it to its author")
-    LEASE_LOST = Meaning("TND-4005", "another worker has taken the stage over", "nothing: the other finishes it")
     MEMORY_LIMIT = Meaning("TND-4006", "the stage needed more memory than it may use", "raise memory_mb, then retry")
 
     PEER_UNREACHABLE = Meaning("TND-5001", "the destination does not answer", "it is tried again for 72 hours")

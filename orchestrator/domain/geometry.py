@@ -177,7 +177,7 @@ def _kinds(planes: Sequence[Plane]) -> tuple[list[list[Plane]], dict[str, str]]:
 
     One image of a kind is judged for all, since a series of a thousand mostly holds one kind.
     """
-    is_placed = (np.abs(_positions(planes)) < FARTHEST_MM).all(axis=1)
+    is_placed = np.all(np.abs(_positions(planes)) < FARTHEST_MM, axis=1)
     left_out = {plane.uid: _no_slice(plane) for plane in compress(planes, (~is_placed).tolist())}
     alike: defaultdict[object, list[Plane]] = defaultdict(list)
     for traits, run in groupby(compress(planes, is_placed.tolist()), key=_kind):

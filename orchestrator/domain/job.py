@@ -35,7 +35,7 @@ _JOB_CHANGES: dict[JobState, frozenset[JobState]] = {
     "delivering": frozenset({"done", "held", "failed", "superseded", "cancelled", "withdrawn"}),
     "held": frozenset({"waiting", "running", "delivering", "done", "failed", "cancelled", "superseded", "withdrawn"}),
     "failed": frozenset({"waiting", "running", "delivering", "done", "held", "cancelled", "superseded"}),
-    "done": frozenset({"delivering", "superseded", "withdrawn"}),
+    "done": frozenset({"delivering", "held", "failed", "superseded", "withdrawn"}),
     "unfit": frozenset({"superseded"}),
     "cancelled": frozenset(),
     "superseded": frozenset(),

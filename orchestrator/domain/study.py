@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Self
+from sys import intern
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from orchestrator.domain.errors import Fault, Unfit
 from orchestrator.domain.geometry import Plane, arrange
@@ -95,21 +96,31 @@ class Header:
 
     def as_record(self) -> dict[str, Any]:
         """JSON values of all that is not at its default."""
-        plain = asdict(self)
-        defaults = {f.name: f.default for f in fields(self)}
-        defaults["patient"] = asdict(Patient())
-        return {name: value for name, value in plain.items() if value != defaults[name]}
+        record = {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) != default}
+        if "patient" in record:
+            record["patient"] = asdict(self.patient)
+        if "regions" in record:
+            record["regions"] = tuple(asdict(region) for region in self.regions)
+        return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The header of a record made by `as_record`."""
-        values = dict(record)
-        values["patient"] = Patient(**values.get("patient", {}))
-        values["regions"] = tuple(RegionFact(**r) for r in values.get("regions", ()))
+        """The header of a record made by `as_record`.
+
+        The names are interned because a parser's own match the parameters slowly.
+        """
+        values = {intern(name): value for name, value in record.items()}
+        if "patient" in values:
+            values["patient"] = Patient(**values["patient"])
+        if "regions" in values:
+            values["regions"] = tuple(RegionFact(**region) for region in values["regions"])
         for name in ("image_type", "spacing_mm", "position_mm", "orientation"):
-            if values.get(name) is not None:
+            if name in values:
                 values[name] = tuple(values[name])
         return cls(**values)
+
+
+_DEFAULTS: Final = {f.name: f.default for f in fields(Header)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,9 @@ class YamlRulebook:
             path = f"rules[{number}]"
             findings.extend(_unknown_names(rule, path, manifests, destinations))
             findings.extend(_failed_examples(rule, text, path))
+            if rule.forward:
+                message = "received series are not forwarded by this version"
+                findings.append(Finding(f"{path}.forward", "error", message, Fault.RULE_INVALID.code))
         return findings
 
 

@@ -158,7 +158,8 @@ class Compiler:
         holds = self._matches(FIELDS["series.region_names"], wanted, path)
         if holds is None:
             return _NEVER
-        return Test("series.region_names", "has_region", wanted, holds, f"has_region {wanted} (a region of such a name is drawn on it)")
+        words = f"has_region {wanted} (a region of such a name is drawn on it)"
+        return Test("series.region_names", "has_region", wanted, holds, words)
 
     def _pattern(self, value: Any, path: str) -> Callable[[str], bool] | None:
         """A search by RE2, whose time is linear; its program, its memory and the text are bounded too."""

@@ -55,7 +55,7 @@ class _Builder:
         elif isinstance(event, yaml.ScalarEvent):
             _refuse_tag(event)
             is_plain = event.style is None or event.style == ""
-            self._add(_word(event.value) if is_plain else event.value, 1, event.anchor, event)
+            self._add(word(event.value) if is_plain else event.value, 1, event.anchor, event)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise _invalid("an alias of what is not there or not yet ended", event)
@@ -100,8 +100,8 @@ def parse_yaml(text: str | bytes) -> Any:
     return builder.documents[0] if builder.documents else None
 
 
-def _word(text: str) -> Any:
-    """A plain scalar: a flag, a number, nothing, or text."""
+def word(text: str) -> Any:
+    """What a plain scalar stands for: a flag, a number, nothing, or text."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

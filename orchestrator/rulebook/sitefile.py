@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.domain.delivery import Destination, Node
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.rulebook.reading import parse_yaml
+from orchestrator.rulebook.reading import parse_yaml, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,13 +66,29 @@ class _SiteText(_Text):
     rules: list[dict[str, Any]] = []
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that would be read back as something else: YAML 1.1, which PyYAML writes, has other words."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    is_plain = isinstance(word(text), str) and text.isprintable()
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if is_plain else '"')
+
+
+_Dumper.add_representer(str, _quoted)
+
+
 def parse_site(text: str) -> tuple[tuple[Node, ...], tuple[Destination, ...], tuple[Mapping[str, Any], ...]]:
     """Nodes, destinations and rule texts of a site file.
 
-    Raises Refused DESTINATION_INVALID naming the path of the fault. The rules are not looked into.
+    Raises Refused DESTINATION_INVALID naming the path of the fault, RULE_INVALID for what is no plain YAML.
+    The rules are not looked into.
     """
+    content = parse_yaml(text)
+    if not isinstance(content, dict | None):
+        raise Refused(Fault.DESTINATION_INVALID, "the file: must hold nodes, destinations and rules by name")
     try:
-        site = _SiteText.model_validate(parse_yaml(text) or {})
+        site = _SiteText.model_validate(content or {})
     except ValidationError as error:
         first = error.errors()[0]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
@@ -115,7 +131,7 @@ def write_site(site: SiteFile) -> str:
         ],
         "rules": [dict(rule) for rule in site.rules],
     }
-    return yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
+    return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _without_defaults(given: Node | Destination, default: Node | Destination) -> dict[str, Any]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.domain.delivery import job_state
+from orchestrator.domain.delivery import SUPERSEDED_REASON, job_state
 from orchestrator.domain.errors import Broken, Fault
+from orchestrator.ports import Sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from orchestrator.domain.delivery import Delivery, Destination, Output
-    from orchestrator.ports import Clock, Objects, Records, Sender, Sent, Unit
+    from orchestrator.domain.delivery import Delivery, DeliveryState, Destination, Output
+    from orchestrator.ports import Clock, Objects, Records, Sender, Unit
 
 _BATCH: Final = 500
 _PROOF_TRIES_BEFORE_RESEND: Final = 4
@@ -81,7 +82,7 @@ def _prove(dispatch: Dispatch, sender: Sender, destination: Destination, parcels
     """Ask the destination; keeps what is proven and returns the rest."""
     if not parcels:
         return []
-    proofs = sender.prove(destination, [p.output for p in parcels])
+    proofs = _shown(sender, destination, parcels)
     now = dispatch.clock.now()
     _save(
         dispatch,
@@ -95,13 +96,12 @@ def _prove(dispatch: Dispatch, sender: Sender, destination: Destination, parcels
 
 
 def _send(dispatch: Dispatch, sender: Sender, destination: Destination, parcels: Sequence[_Parcel]) -> None:
-    allowed = _still_allowed(dispatch, parcels)
-    if not allowed:
+    paths = _intact(dispatch, parcels)
+    intact = [p for p in parcels if p.output.id in paths]
+    marked = _mark(dispatch, intact) if intact else []
+    if not marked:
         return
-    paths = _intact(dispatch, allowed)
-    marked = [_Parcel(replace(p.delivery, state="sent"), p.output) for p in allowed if p.output.id in paths]
-    _save(dispatch, [p.delivery for p in marked])
-    answers = sender.send(destination, [(p.output, paths[p.output.id]) for p in marked]) if marked else []
+    answers = _carry(sender, destination, [(p.output, paths[p.output.id]) for p in marked])
     outcome = {answer.output_id: answer for answer in answers}
     now = dispatch.clock.now()
     answered = [_Parcel(_after(p.delivery, outcome[p.output.id], destination, now), p.output) for p in marked]
@@ -110,6 +110,23 @@ def _send(dispatch: Dispatch, sender: Sender, destination: Destination, parcels:
     if destination.proof != "ack":
         unseen = _prove(dispatch, sender, destination, accepted)
         _save(dispatch, [_unproven(p.delivery, dispatch.clock.now()) for p in unseen])
+
+
+def _carry(sender: Sender, destination: Destination, outputs: Sequence[tuple[Output, str]]) -> list[Sent]:
+    """Send; a fault of the sender costs its own destination a delay, and nothing any other."""
+    try:
+        return sender.send(destination, outputs)
+    except Exception as error:  # noqa: BLE001 - see above
+        reason = f"sending failed: {type(error).__name__}"
+        return [Sent(output.id, "unreachable", reason) for output, _ in outputs]
+
+
+def _shown(sender: Sender, destination: Destination, parcels: Sequence[_Parcel]) -> dict[str, str]:
+    """Ask; a fault of the sender proves nothing."""
+    try:
+        return sender.prove(destination, [p.output for p in parcels])
+    except Exception:  # noqa: BLE001 - see above
+        return {}
 
 
 def _intact(dispatch: Dispatch, parcels: Sequence[_Parcel]) -> dict[str, str]:
@@ -136,19 +153,29 @@ def _after(delivery: Delivery, answer: Sent, destination: Destination, now: date
     return waiting.later(now, code=Fault.PEER_UNREACHABLE.code, reason=answer.detail)
 
 
-def _still_allowed(dispatch: Dispatch, parcels: Sequence[_Parcel]) -> list[_Parcel]:
-    """Look once more, just before sending, whether the study still names one patient (I5)."""
-    allowed, held = [], []
-    with dispatch.records.reading() as unit:
-        single = {job_id: _names_one_patient(unit, job_id) for job_id in {p.delivery.job_id for p in parcels}}
-    for parcel in parcels:
-        if single[parcel.delivery.job_id]:
-            allowed.append(parcel)
-        else:
-            fault = Fault.IDENTITY_CONFLICT
-            held.append(replace(parcel.delivery, state="held", code=fault.code, reason=fault.value.meaning))
-    _save(dispatch, held)
-    return allowed
+def _mark(dispatch: Dispatch, parcels: Sequence[_Parcel]) -> list[_Parcel]:
+    """Note as sent, just before sending, what may still go: one patient (I5), and no newer result in its place."""
+    with dispatch.records.transaction() as unit:
+        states = {job_id: _next_state(unit, job_id) for job_id in {p.delivery.job_id for p in parcels}}
+        marked = [_Parcel(_marked(p.delivery, states[p.delivery.job_id]), p.output) for p in parcels]
+        _keep(unit, [p.delivery for p in marked], dispatch.clock.now())
+    return [p for p in marked if p.delivery.state == "sent"]
+
+
+def _next_state(unit: Unit, job_id: str) -> DeliveryState:
+    job = unit.jobs.get(job_id)
+    if job is not None and job.state == "superseded":
+        return "superseded"
+    return "sent" if _names_one_patient(unit, job_id) else "held"
+
+
+def _marked(delivery: Delivery, state: DeliveryState) -> Delivery:
+    if state == "held":
+        fault = Fault.IDENTITY_CONFLICT
+        return replace(delivery, state=state, code=fault.code, reason=fault.value.meaning)
+    if state == "superseded":
+        return replace(delivery, state=state, code="", reason=SUPERSEDED_REASON)
+    return replace(delivery, state=state)
 
 
 def _names_one_patient(unit: Unit, job_id: str) -> bool:
@@ -160,14 +187,16 @@ def _names_one_patient(unit: Unit, job_id: str) -> bool:
 def _save(dispatch: Dispatch, deliveries: Iterable[Delivery]) -> None:
     """Keep new states and what they make of their jobs."""
     changed = list(deliveries)
-    if not changed:
-        return
-    now = dispatch.clock.now()
-    with dispatch.records.transaction() as unit:
-        for delivery in changed:
-            unit.deliveries.save(delivery)
-        for job_id in {d.job_id for d in changed}:
-            _settle_job(unit, job_id, now)
+    if changed:
+        with dispatch.records.transaction() as unit:
+            _keep(unit, changed, dispatch.clock.now())
+
+
+def _keep(unit: Unit, deliveries: Sequence[Delivery], now: datetime) -> None:
+    for delivery in deliveries:
+        unit.deliveries.save(delivery)
+    for job_id in {d.job_id for d in deliveries}:
+        _settle_job(unit, job_id, now)
 
 
 def _settle_job(unit: Unit, job_id: str, now: datetime) -> None:

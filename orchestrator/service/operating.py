@@ -45,7 +45,7 @@ def study_story(records: Records, study_uid: str) -> StudyStory:
     with records.reading() as unit:
         study = unit.studies.get(study_uid)
         if study is None:
-            raise Refused(Fault.NOT_FOUND, f"no study {study_uid} was received")
+            raise Refused(Fault.NOT_FOUND, _why_no_study(unit.studies.left_out(study_uid), study_uid))
         return StudyStory(
             study=study,
             associations=_visits(unit, study),
@@ -53,6 +53,13 @@ def study_story(records: Records, study_uid: str) -> StudyStory:
             decisions=tuple(unit.jobs.decisions(study_uid)),
             jobs=tuple(_job_story(unit, job) for job in unit.jobs.of_study(study_uid)),
         )
+
+
+def _why_no_study(left_out: list[Instance], study_uid: str) -> str:
+    if not left_out:
+        return f"no study {study_uid} was received"
+    reasons = "; ".join(dict.fromkeys(i.header.unreadable for i in left_out if i.header.unreadable))
+    return f"{len(left_out)} objects of study {study_uid} were stored, but none can be routed: {reasons}"
 
 
 def _visits(unit: Unit, study: Study) -> tuple[Association, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.domain.delivery import SUPERSEDED_REASON
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import Job, Stage
 from orchestrator.domain.route import Decision, decide
@@ -188,5 +189,5 @@ def supersede(unit: Unit, job: Job, now: datetime) -> None:
     """A newer input set takes the job's place; what was not delivered stays here."""
     for delivery in unit.deliveries.of_job(job.id):
         if delivery.state in ("waiting", "held", "quarantined"):
-            unit.deliveries.save(replace(delivery, state="superseded", reason="a newer result takes its place"))
+            unit.deliveries.save(replace(delivery, state="superseded", reason=SUPERSEDED_REASON))
     unit.jobs.save(job.changed("superseded", now, reason="the study changed and was routed again"))

@@ -64,6 +64,8 @@ def _values(site: Settings) -> dict[str, str]:
 
 def _findings(system: System) -> Iterator[tuple[str, str]]:
     yield "database schema", "ok"
+    for name in system.settings.unknown:
+        yield name, "no setting of this version: it changes nothing"
     means = probe()
     yield "network ban of pipelines", "none: this kernel allows neither" if means == "none" else f"ok, by {means}"
     for folder, fault in system.catalog.faults().items():

@@ -1,4 +1,4 @@
-"""Run the stages of some lanes, until told to stop or the parent process ends."""
+"""Run the stages of some lanes, until told to stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.telemetry import log_to_stderr
 from workers.consume import Bench, work_until
-from workers.perform.confine import die_with_parent
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Work until SIGTERM or SIGINT."""
-    die_with_parent()
     log_to_stderr()
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
