@@ -40,11 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def files_below(paths: Iterable[Path]) -> list[Path]:
-    """The files named and those in the folders named, in a fixed order; hidden ones are left out."""
+    """The files named and those in the folders named, in a fixed order; hidden ones and DICOMDIR are left out."""
     found: list[Path] = []
     for path in paths:
         inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        found += [p for p in inside if not p.name.startswith(".")]
+        found += [p for p in inside if not p.name.startswith(".") and p.name != "DICOMDIR"]
     return found
 
 

@@ -121,7 +121,7 @@ def test_a_folder_without_dicom_is_named(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("nothing to see")
     told = demo(tmp_path, "--input", "in", expect=1)
-    assert "1 files of kind .txt are not DICOM" in told
+    assert "1 files of kind .txt are no DICOM objects" in told
     assert "holds no DICOM object" in told
 
 

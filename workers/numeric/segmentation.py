@@ -153,6 +153,20 @@ def _enclosed(mask: Mask, axis: int) -> NDArray[np.int32]:
     return np.asarray(renumbered[labels])
 
 
+def small_cavities(mask: Mask, most_ml: float, spacing_mm: Spacing) -> Mask:
+    """The 6-connected parts of the background below this volume that do not reach the array's edge.
+
+    What is open in any direction, as a canal is along its axis, is none.
+    """
+    labels, count = ndimage.label(~mask)
+    volumes_ml = np.bincount(labels.ravel(), minlength=count + 1) * (math.prod(spacing_mm) / 1000.0)
+    is_small = volumes_ml < most_ml
+    is_small[0] = False
+    for axis in range(3):
+        is_small[np.take(labels, (0, -1), axis=axis)] = False
+    return np.asarray(is_small[labels])
+
+
 def marrow(
     planes: Sequence[Cavities],
     *,

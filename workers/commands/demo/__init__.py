@@ -173,9 +173,9 @@ def _shortcomings(intake: Intake, stories: list[StudyStory]) -> list[str]:
     ]
     failed = [d for s in stories for _, _, _, d in s.decisions if d.code == Fault.ROUTING_FAILED.code]
     problems += [f"{decision.reason} [{decision.code}]." for decision in failed]
-    if not jobs and not intake.problems and not nameless and not failed:
+    if not jobs and not failed and any(header.modality == "CT" for header in intake.headers):
         reasons = dict.fromkeys(d.reason for s in stories for _, _, _, d in s.decisions if d.pipeline)
-        problems.append("No pipeline was run: " + "; ".join(reasons) + ".")
+        problems.append(f"No pipeline was run: {'; '.join(reasons) or 'nothing could be routed'}.")
     return problems
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.study import Header
 
+_MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".ima")
 
 
@@ -45,12 +46,17 @@ def look_into(folder: Path) -> Intake:
             else:
                 problems.append(f"{where} was not sent: {error.detail} [{error.code}]. {_advice(error)}")
             continue
+        if header.sop_class_uid == _MEDIA_DIRECTORY:
+            skipped["DICOMDIR (the index of a medium)"] += 1
+            continue
         if header.unreadable:
             problems.append(f"{where} was not sent: {header.unreadable}. Export the object again and repeat.")
             continue
         files.append(path)
         headers.append(header)
-    notes = tuple(f"{count} files of kind {kind} are not DICOM and were skipped." for kind, count in skipped.items())
+    notes = tuple(
+        f"{count} files of kind {kind} are no DICOM objects and were skipped." for kind, count in skipped.items()
+    )
     return Intake(tuple(files), tuple(headers), (*problems, *_faults_of(folder, headers, problems)), notes)
 
 
