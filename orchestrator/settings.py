@@ -121,7 +121,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
 
 
 class _Source:
-    """Values by name, from the environment first, then from a file of the secrets folder."""
+    """Values by name, from the environment first, then from a file of the secrets folder; empty means not set."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -136,7 +136,7 @@ class _Source:
     def text(self, name: str, default: str) -> str:
         key = _PREFIX + name
         secret = Path(self._secrets) / key if self._secrets else None
-        if key in self._environment:
+        if self._environment.get(key):
             value, origin = self._environment[key], "environment"
         elif secret is not None and secret.is_file():
             value, origin = secret.read_text(encoding="utf-8").strip(), "secrets folder"

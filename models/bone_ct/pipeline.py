@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SLICE_STEP_AT_MOST_MM, PIXEL_AT_MOST_MM = 5.0, 3.0
 WORKING_MM, SMOOTHING_MM = 1.5, 0.6
 LOW_HU, HIGH_HU, LEAST_DENSE_ML, REACH_MM, LEAST_PART_ML = 130.0, 220.0, 0.05, 8.0, 0.4
-SEAL_MM, WIDE_CAVITY_MM, SPECK_MM2 = 2.5, 32.0, 30.0
+SEAL_MM, WIDE_CAVITY_MM, SPECK_MM2, SMALL_CAVITY_ML = 2.5, 32.0, 30.0, 1.0
 FILLING_ROUNDS = 2  # marrow found closes the shaft for what lies behind it
 BRAIN_HU, BRAIN_ML = (10.0, 70.0), 100.0
 METAL_HU, METAL_ML, METAL_CLEARANCE_MM = 2600.0, 0.2, 10.0
@@ -111,9 +111,12 @@ def _find_bone(hu: Values, body: Mask, grid: Grid) -> Mask:
         if segmentation.wide_cavity_ml(planes, spacing_mm, between_hu=BRAIN_HU) >= BRAIN_ML:
             raise Unfit(Fault.OUT_OF_RANGE, "bone encloses a large soft space, as in a head: not what this is made for")
         marrow |= segmentation.marrow(planes, speck_mm2=SPECK_MM2)
-    marrow &= ~segmentation.within(hu > METAL_HU, METAL_CLEARANCE_MM, spacing_mm)
+    clear = ~segmentation.within(hu > METAL_HU, METAL_CLEARANCE_MM, spacing_mm)
+    marrow &= clear
+    filled = dense | marrow | (sealed & segmentation.within(marrow, SEAL_MM, spacing_mm))
+    filled |= segmentation.small_cavities(filled, SMALL_CAVITY_ML, spacing_mm) & clear
     bone = np.zeros(grid.shape, bool)
-    bone[part] = dense | marrow | (sealed & segmentation.within(marrow, SEAL_MM, spacing_mm))
+    bone[part] = filled
     return bone
 
 
@@ -166,5 +169,6 @@ def _parameters(grid: Grid) -> dict[str, str]:
         "widest_marrow_mm": f"{WIDE_CAVITY_MM:g}",
         "filling_rounds": f"{FILLING_ROUNDS}",
         "speck_mm2": f"{SPECK_MM2:g}",
+        "small_cavity_ml": f"{SMALL_CAVITY_ML:g}",
         "outline": "half height of the edge, at least the lower threshold",
     }

@@ -59,6 +59,11 @@ def test_marrow_is_filled(phantom, found):
     assert np.count_nonzero(found.segments[0].mask & marrow) > 0.97 * np.count_nonzero(marrow)
 
 
+def test_no_speck_is_left_open_inside_bone(found):
+    mask = found.segments[0].mask
+    assert np.array_equal(ndimage.binary_fill_holes(mask), mask)
+
+
 def test_table_and_tumour_stay_out(phantom, found):
     mask = found.segments[0].mask
     assert not mask[:, 205:].any()
@@ -190,6 +195,7 @@ def test_sarcoma_limbs_have_their_dense_bone_and_marrow_in_the_outline(pipeline,
     dense = ndimage.binary_opening(volume.array > 400)
     assert np.count_nonzero(mask & dense) > 0.95 * np.count_nonzero(dense)
     assert np.count_nonzero(mask & tumour) < 0.02 * np.count_nonzero(tumour)
+    assert np.array_equal(ndimage.binary_fill_holes(mask), mask)
     if name == "knee_STS_042":
         shaft = mask[44:]
         assert all(np.array_equal(ndimage.binary_fill_holes(plane), plane) for plane in shaft)

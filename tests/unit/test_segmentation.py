@@ -162,6 +162,19 @@ def test_mask_without_cavities_has_none():
     assert not seg.marrow(planes(np.ones(hu.shape, bool), hu)).any()
 
 
+def test_only_small_cavities_closed_on_all_sides_are_found():
+    mask = np.ones((20, 20, 20), bool)
+    mask[3:5, 3:5, 3:5] = mask[6, 6, 6] = mask[7, 6, 7] = False
+    small = ~mask
+    mask[:, 10, 10] = mask[12:18, 12:18, 12:18] = False
+    assert np.array_equal(seg.small_cavities(mask, 0.1, (1.0, 1.0, 1.0)), small)
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_full_and_an_empty_mask_have_no_small_cavities(filled):
+    assert not seg.small_cavities(np.full((3, 4, 5), filled), 1.0, SPACING).any()
+
+
 @pytest.mark.parametrize("sd_hu", [10.0, 70.0])
 def test_noise_is_measured_in_soft_tissue(sd_hu):
     hu = 50 + np.random.default_rng(1).normal(0, sd_hu, (20, 80, 80)).astype(np.float32)

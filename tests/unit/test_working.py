@@ -169,21 +169,17 @@ def test_a_report_becomes_outputs_deliveries_and_entries_of_the_ledger(tmp_path)
     assert system.stages(job_id)[-1].artefacts == {seg.name: seg.digest, page.name: page.digest}
 
 
+def output_names(system: FakeSystem, job_id: str) -> list[str]:
+    with system.records.reading() as unit:
+        return [output.name for output in unit.deliveries.outputs(job_id)]
+
+
 def test_names_of_outputs_tell_series_apart_and_stay_when_a_result_is_renewed(tmp_path):
-    system = routed(tmp_path)
-    with system.records.reading() as unit:
-        first = [o.name for o in unit.deliveries.outputs(system.report())]
+    system, other = routed(tmp_path), routed(tmp_path, *slices("1.2.3.7"))
+    first = output_names(system, system.report())
     system.receive_and_route(*slices(first=3, count=1))
-    with system.records.reading() as unit:
-        pass
-    renewed_id = system.report()
-    with system.records.reading() as unit:
-        assert [o.name for o in unit.deliveries.outputs(renewed_id)] == first
-    other = FakeSystem(tmp_path)
-    other.receive_and_route(*slices("1.2.3.7"))
-    other_id = other.report()
-    with other.records.reading() as unit:
-        assert [o.name for o in unit.deliveries.outputs(other_id)] != first
+    assert output_names(system, system.report()) == first
+    assert output_names(other, other.report()) != first
     assert first[0].startswith("bone.seg-")
     assert first[0].endswith(".dcm")
 

@@ -1,0 +1,110 @@
+"""The schema that migrations make is the schema the tables say."""
+
+from __future__ import annotations
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from orchestrator import shipped
+from orchestrator.store.records import DatabaseRecords, open_engine
+from orchestrator.store.schema import is_current, migrate
+from orchestrator.store.tables import metadata
+from tests.rows import job_of, output_of
+
+MIGRATIONS = shipped.folder("migrations")
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'records.db'}")
+    yield engine
+    engine.dispose()
+
+
+def differences(engine) -> list:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        return compare_metadata(context, metadata)
+
+
+def test_an_empty_database_lacks_every_table(engine):
+    assert not is_current(engine, MIGRATIONS)
+    assert len(differences(engine)) >= len(metadata.tables), "the comparison sees what is missing"
+
+
+def test_the_migrated_schema_is_the_one_of_the_tables(engine):
+    migrate(engine, MIGRATIONS)
+    assert differences(engine) == []
+    assert is_current(engine, MIGRATIONS)
+
+
+def test_what_autogenerate_does_not_compare_is_equal_too(engine, tmp_path):
+    migrate(engine, MIGRATIONS)
+    made = open_engine(f"sqlite:///{tmp_path / 'made.db'}")
+    metadata.create_all(made)
+    for name in metadata.tables:
+        migrated, created = inspect(engine), inspect(made)
+        assert migrated.get_pk_constraint(name) == created.get_pk_constraint(name)
+        assert _sorted(migrated.get_unique_constraints(name)) == _sorted(created.get_unique_constraints(name))
+        assert _sorted(migrated.get_foreign_keys(name)) == _sorted(created.get_foreign_keys(name))
+    assert _indexes(engine) == _indexes(made)
+    made.dispose()
+
+
+def _sorted(found: list) -> list[str]:
+    return sorted(str(sorted(one.items(), key=str)) for one in found)
+
+
+def _indexes(engine) -> dict[str, str]:
+    """Every index in the words SQLite keeps, partial ones with their condition."""
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"))
+        return {row.name: "".join(row.sql.split()).replace('"', "") for row in rows}
+
+
+def test_migrating_twice_is_harmless_and_keeps_the_rows(engine):
+    migrate(engine, MIGRATIONS)
+    records = DatabaseRecords(engine)
+    with records.transaction() as unit:
+        unit.jobs.add(job_of())
+    migrate(engine, MIGRATIONS)
+    assert differences(engine) == []
+    with records.reading() as unit:
+        assert unit.jobs.get("j1") == job_of()
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(engine):
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE deliveries (id INTEGER)"))
+    with pytest.raises(Exception, match="deliveries"):
+        migrate(engine, MIGRATIONS)
+    assert inspect(engine).get_table_names() == ["deliveries"]
+    assert not is_current(engine, MIGRATIONS)
+
+
+def test_migrations_follow_one_another_and_say_when_they_may_run():
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = list(ScriptDirectory.from_config(config).walk_revisions())
+    assert len(ScriptDirectory.from_config(config).get_heads()) == 1
+    assert [s.revision for s in reversed(scripts)] == [f"{n:04}" for n in range(1, len(scripts) + 1)]
+    for script in scripts:
+        name = script.path.rpartition("/")[2]
+        assert name.startswith((f"{script.revision}_pre_", f"{script.revision}_post_"))
+
+
+def test_a_row_without_its_job_is_refused(engine):
+    migrate(engine, MIGRATIONS)
+    with pytest.raises(Exception, match="FOREIGN KEY"), DatabaseRecords(engine).transaction() as unit:
+        unit.deliveries.add_output(output_of("o1", job_id="nobody"))
+
+
+def test_writes_are_durable_when_they_return(engine):
+    with engine.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2, "FULL"
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1

@@ -1,0 +1,153 @@
+"""Settings come from overrides, the environment, files of the secrets folder, then defaults."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.settings import InvalidSettingError, as_environment, load, load_for_questions, remember_demo
+
+
+def test_without_anything_set_the_defaults_hold_and_say_so():
+    settings = load({})
+    assert (settings.ae_title, settings.dicom_port, settings.admin_port) == ("TENDON", 11112, 8080)
+    assert (settings.admin_host, settings.environment, settings.is_test) == ("127.0.0.1", "production", False)
+    assert settings.data_dir == Path("tendon-data").absolute()
+    assert settings.database_url == f"sqlite:///{settings.data_dir / 'tendon.db'}"
+    assert settings.objects_dir == settings.data_dir / "objects"
+    assert settings.work_dir == settings.data_dir / "work"
+    assert set(settings.origins.values()) == {"default"}
+
+
+def test_the_environment_comes_before_the_secrets_folder_and_overrides_before_both(tmp_path):
+    for name, value in (("AE_TITLE", "SECRET\n"), ("DICOM_PORT", "1\n"), ("ADMIN_PORT", "  2  \n")):
+        (tmp_path / f"TENDON_{name}").write_text(value)
+    given = {"TENDON_SECRETS_DIR": str(tmp_path), "TENDON_AE_TITLE": "ENV", "TENDON_DICOM_PORT": "3"}
+    settings = load(given, {"TENDON_DICOM_PORT": "4"})
+    assert (settings.ae_title, settings.dicom_port, settings.admin_port) == ("ENV", 4, 2)
+    assert settings.origins["TENDON_AE_TITLE"] == "environment"
+    assert settings.origins["TENDON_ADMIN_PORT"] == "secrets folder"
+    assert settings.origins["TENDON_QUIET_SECONDS"] == "default"
+
+
+def test_every_setting_has_an_origin():
+    assert {
+        "TENDON_DATA_DIR",
+        "TENDON_DATABASE_URL",
+        "TENDON_PIPELINES_DIR",
+        "TENDON_AE_TITLE",
+        "TENDON_DICOM_HOST",
+        "TENDON_DICOM_PORT",
+        "TENDON_ADMIN_HOST",
+        "TENDON_ADMIN_PORT",
+        "TENDON_QUIET_SECONDS",
+        "TENDON_LEASE_SECONDS",
+        "TENDON_INSTALLATION",
+        "TENDON_ENVIRONMENT",
+    } <= set(load({}).origins)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "must"),
+    [
+        ("DICOM_PORT", "65536", "must be a port number"),
+        ("DICOM_PORT", "-1", "must be a port number"),
+        ("ADMIN_PORT", "http", "must be a port number"),
+        ("ADMIN_PORT", "\N{SUPERSCRIPT TWO}", "must be a port number"),
+        ("QUIET_SECONDS", "0", "must be a number of seconds above 0"),
+        ("QUIET_SECONDS", "-3", "must be a number of seconds above 0"),
+        ("QUIET_SECONDS", "nan", "must be a number of seconds above 0"),
+        ("LEASE_SECONDS", "inf", "must be a number of seconds above 0"),
+        ("LEASE_SECONDS", "soon", "must be a number of seconds above 0"),
+        ("AE_TITLE", "", "must be 1 to 16 ASCII characters"),
+        ("AE_TITLE", "   ", "must be 1 to 16 ASCII characters"),
+        ("AE_TITLE", "X" * 17, "must be 1 to 16 ASCII characters"),
+        ("AE_TITLE", "A\\B", "must be 1 to 16 ASCII characters"),
+        ("AE_TITLE", "M\N{LATIN CAPITAL LETTER U WITH DIAERESIS}LLER", "must be 1 to 16 ASCII characters"),
+        ("ENVIRONMENT", "prod", "must be production or test"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_and_the_text_says_what_it_must_be(name, value, must):
+    with pytest.raises(InvalidSettingError) as refusal:
+        load({f"TENDON_{name}": value})
+    assert str(refusal.value).startswith(f"TENDON_{name} {must}")
+
+
+@given(st.text(max_size=20) | st.integers(-10, 70000).map(str))
+def test_no_text_is_taken_for_a_port_but_0_to_65535(value):
+    is_port = value.isascii() and value.isdigit() and int(value) <= 65535
+    if is_port:
+        assert load({"TENDON_DICOM_PORT": value}).dicom_port == int(value)
+    else:
+        with pytest.raises(InvalidSettingError, match="TENDON_DICOM_PORT must be a port number"):
+            load({"TENDON_DICOM_PORT": value})
+
+
+def test_pipeline_folders_are_many_and_absolute():
+    settings = load({"TENDON_PIPELINES_DIR": "/opt/a::b"})
+    assert settings.pipelines_dirs == (Path("/opt/a"), Path("b").absolute())
+
+
+def test_settings_are_frozen():
+    with pytest.raises(FrozenInstanceError):
+        load({}).ae_title = "OTHER"
+
+
+def test_a_child_sees_the_same_settings_and_nothing_else(tmp_path):
+    given = {
+        "TENDON_DATA_DIR": str(tmp_path / "data"),
+        "TENDON_PIPELINES_DIR": "/opt/a:/opt/b",
+        "TENDON_QUIET_SECONDS": "2.5",
+        "TENDON_LEASE_SECONDS": "7",
+        "TENDON_AE_TITLE": "KNEE",
+        "TENDON_ENVIRONMENT": "test",
+        "HOME": "/root",
+        "AWS_SECRET_ACCESS_KEY": "hidden",
+    }
+    parent = load(given)
+    child_environment = as_environment(parent)
+    child = load(child_environment)
+    for name in ("data_dir", "database_url", "pipelines_dirs", "ae_title", "quiet_seconds", "lease_seconds", "is_test"):
+        assert getattr(child, name) == getattr(parent, name)
+    assert {name for name in child_environment if not name.startswith("TENDON_")} == {"PATH"}
+    assert "hidden" not in str(child_environment)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A working folder and a state folder of its own, with no setting set."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("TENDON_DATA_DIR", raising=False)
+    return tmp_path
+
+
+def test_where_no_site_was_set_up_the_last_demo_answers(elsewhere):
+    (elsewhere / "demo").mkdir()
+    remember_demo(elsewhere / "demo")
+    assert load_for_questions().data_dir == elsewhere / "demo"
+
+
+def test_a_site_that_was_set_up_answers_for_itself(elsewhere, monkeypatch):
+    (elsewhere / "demo").mkdir()
+    remember_demo(elsewhere / "demo")
+    Path("tendon-data").mkdir()
+    assert load_for_questions().data_dir == elsewhere / "here" / "tendon-data"
+    monkeypatch.setenv("TENDON_DATA_DIR", str(elsewhere / "site"))
+    assert load_for_questions().data_dir == elsewhere / "site"
+
+
+def test_a_demo_that_is_gone_or_was_never_run_changes_nothing(elsewhere):
+    assert load_for_questions().data_dir == elsewhere / "here" / "tendon-data"
+    remember_demo(elsewhere / "removed")
+    assert load_for_questions().data_dir == elsewhere / "here" / "tendon-data"
+
+
+def test_a_note_that_cannot_be_written_stops_no_demo(elsewhere):
+    (elsewhere / "state").write_text("a file where the folder should be")
+    remember_demo(elsewhere / "demo")

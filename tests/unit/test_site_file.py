@@ -1,0 +1,211 @@
+"""The one YAML file of nodes, destinations and rules: read, refused by the path of the fault, and written back."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.domain.delivery import Destination, Node
+from orchestrator.domain.errors import Fault, Refused
+from orchestrator.ports import SiteFile
+from orchestrator.rulebook.sitefile import parse_site, write_site
+from tests.strategies import START
+
+EXAMPLE = """
+nodes:
+  - {name: ct1, ae_title: CT1, host: 10.1.2.3, port: 104, may_send: true, site: main, patient_id_issuer: MAIN,
+     time_zone: Europe/London, identity_authority: false}
+destinations:
+  - {name: pacs, kind: dicom, ae_title: PACS, host: 127.0.0.1, port: 11113, profile: ohif, proof: commitment}
+  - {name: ehr, kind: fhir, url: "https://ehr.example/fhir", patient_systems: {MAIN: "urn:oid:2.999.1.1"}}
+  - {name: orders, kind: hl7v2, host: 10.1.2.4, port: 2575}
+  - {name: share, kind: folder, path: out}
+rules: []
+"""
+
+
+def test_the_example_of_the_manual_is_read():
+    nodes, destinations, rules = parse_site(EXAMPLE)
+    assert nodes == (
+        Node("ct1", "CT1", "10.1.2.3", 104, site="main", patient_id_issuer="MAIN", time_zone="Europe/London"),
+    )
+    assert destinations[0] == Destination(
+        "pacs", "dicom", ae_title="PACS", host="127.0.0.1", port=11113, proof="commitment"
+    )
+    assert destinations[1].patient_systems == (("MAIN", "urn:oid:2.999.1.1"),)
+    assert rules == ()
+
+
+def test_the_ehr_waits_for_a_review_unless_it_says_otherwise_and_images_do_not():
+    _, destinations, _ = parse_site(EXAMPLE)
+    assert {d.name: d.release for d in destinations} == {
+        "pacs": "at_once",
+        "ehr": "after_review",
+        "orders": "after_review",
+        "share": "at_once",
+    }
+
+
+def test_a_node_may_not_send_unless_it_says_so():
+    nodes, _, _ = parse_site("nodes: [{name: ct1, ae_title: CT1, host: h}]")
+    assert nodes == (Node("ct1", "CT1", "h", 104, may_send=False),)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet", "{}", "nodes: []"])
+def test_an_empty_file_is_an_empty_site(text):
+    assert parse_site(text) == ((), (), ())
+
+
+def faults() -> list[tuple[str, str]]:
+    node = "name: n, ae_title: A, host: h"
+    pacs = "name: p, kind: dicom, ae_title: A, host: h, port: 104"
+    return [
+        ("- 1", "the file"),
+        ("nodes", "the file"),
+        ("false", "the file"),
+        ("nodez: []", "nodez"),
+        ("nodes: 3", "nodes"),
+        ("nodes: [3]", "nodes[0]"),
+        ("nodes: [{ae_title: A, host: h}]", "nodes[0].name"),
+        ("nodes: [{name: 'a b', ae_title: A, host: h}]", "nodes[0].name"),
+        ("nodes: [{name: n, ae_title: '', host: h}]", "nodes[0].ae_title"),
+        ("nodes: [{name: n, ae_title: '   ', host: h}]", "nodes[0].ae_title"),
+        ("nodes: [{name: n, ae_title: ABCDEFGHIJKLMNOPQ, host: h}]", "nodes[0].ae_title"),
+        ("nodes: [{name: n, ae_title: 'A\\B', host: h}]", "nodes[0].ae_title"),
+        ("nodes: [{name: n, ae_title: A, host: ''}]", "nodes[0].host"),
+        (f"nodes: [{{{node}, port: 0}}]", "nodes[0].port"),
+        (f"nodes: [{{{node}, port: 65536}}]", "nodes[0].port"),
+        (f"nodes: [{{{node}, port: '104'}}]", "nodes[0].port"),
+        (f"nodes: [{{{node}, may_send: 'yes'}}]", "nodes[0].may_send"),
+        (f"nodes: [{{{node}, colour: red}}]", "nodes[0].colour"),
+        (f"nodes: [{{{node}}}, {{{node}}}]", "nodes[1].name"),
+        ("destinations: [{name: p, kind: ftp}]", "destinations[0].kind"),
+        ("destinations: [{name: p, kind: dicom, host: h, port: 1}]", "destinations[0].ae_title"),
+        ("destinations: [{name: p, kind: dicom, ae_title: A, port: 1}]", "destinations[0].host"),
+        ("destinations: [{name: p, kind: dicom, ae_title: A, host: h}]", "destinations[0].port"),
+        ("destinations: [{name: p, kind: dicomweb}]", "destinations[0].url"),
+        ("destinations: [{name: p, kind: fhir}]", "destinations[0].url"),
+        ("destinations: [{name: p, kind: hl7v2, host: h}]", "destinations[0].port"),
+        ("destinations: [{name: p, kind: folder}]", "destinations[0].path"),
+        (f"destinations: [{{{pacs}, proof: hope}}]", "destinations[0].proof"),
+        (f"destinations: [{{{pacs}, release: never}}]", "destinations[0].release"),
+        (f"destinations: [{{{pacs}, patient_systems: {{MAIN: 1}}}}]", "destinations[0].patient_systems.MAIN"),
+        (f"destinations: [{{{pacs}}}, {{{pacs}}}]", "destinations[1].name"),
+        ("rules: {name: CT}", "rules"),
+        ("rules: [CT]", "rules[0]"),
+    ]
+
+
+@pytest.mark.parametrize(("text", "path"), faults(), ids=[text[:60] for text, _ in faults()])
+def test_each_fault_names_its_path(text, path):
+    with pytest.raises(Refused) as refusal:
+        parse_site(text)
+    assert refusal.value.fault is Fault.DESTINATION_INVALID
+    assert refusal.value.detail.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    "text", ["nodes: [", "a: 1\na: 2", "!!python/object:os.system {}", "x: \x00", "a: 1\n---\nb: 2"]
+)
+def test_what_is_no_plain_yaml_is_refused(text):
+    with pytest.raises(Refused) as refusal:
+        parse_site(text)
+    assert refusal.value.fault is Fault.RULE_INVALID
+
+
+# there and back
+
+awkward = st.sampled_from(
+    [
+        "NO",
+        "on",
+        "1e5",
+        "089",
+        "0x1F",
+        "12:30",
+        "2024-01-31",
+        "null",
+        "~",
+        "true",
+        "+.5",
+        "1.5e3",
+        ".inf",
+        "1_000",
+        "=",
+        "<<",
+    ]
+)
+texts = awkward | st.text(max_size=20)
+names = awkward.filter(lambda t: set(t) <= set(string.ascii_letters + string.digits + "_.-")) | st.text(
+    string.ascii_letters + string.digits + "_.-", min_size=1, max_size=64
+)
+ae_titles = (
+    st.text([chr(c) for c in range(0x20, 0x7F) if chr(c) != "\\"], min_size=1, max_size=16).filter(
+        lambda t: t == t.strip()
+    )
+    | awkward
+)
+values = st.recursive(
+    st.booleans() | st.integers(-(10**18) + 1, 10**18 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+nodes = st.builds(
+    Node,
+    name=names,
+    ae_title=ae_titles,
+    host=texts.filter(bool),
+    port=st.integers(1, 65535),
+    may_send=st.booleans(),
+    site=texts,
+    patient_id_issuer=texts,
+    time_zone=texts,
+    identity_authority=st.booleans(),
+)
+destinations = st.builds(
+    Destination,
+    name=names,
+    kind=st.sampled_from(["dicom", "dicomweb", "fhir", "hl7v2", "folder"]),
+    ae_title=ae_titles,
+    host=texts.filter(bool),
+    port=st.integers(1, 65535),
+    url=texts.filter(bool),
+    path=texts.filter(bool),
+    profile=texts,
+    proof=st.sampled_from(["commitment", "query", "ack"]),
+    release=st.sampled_from(["at_once", "after_review", "shadow"]),
+    production=st.booleans(),
+    patient_system=texts,
+    patient_systems=st.dictionaries(texts, texts, max_size=3).map(lambda systems: tuple(systems.items())),
+)
+sites = st.builds(
+    SiteFile,
+    version=st.just(1),
+    nodes=st.lists(nodes, max_size=3, unique_by=lambda n: n.name).map(tuple),
+    destinations=st.lists(destinations, max_size=3, unique_by=lambda d: d.name).map(tuple),
+    rules=st.lists(st.dictionaries(texts, values, max_size=3), max_size=3).map(tuple),
+    author=st.just("import"),
+    at=st.just(START),
+)
+
+
+@given(sites)
+def test_a_site_that_is_written_is_read_back_the_same(site):
+    assert parse_site(write_site(site)) == (site.nodes, site.destinations, site.rules)
+
+
+def test_only_what_differs_from_the_defaults_is_written():
+    nodes, destinations, rules = parse_site(EXAMPLE)
+    site = SiteFile(1, nodes, destinations, rules, "import", START)
+    assert "production" not in write_site(site)
+    assert "identity_authority" not in write_site(site)
+    assert parse_site(write_site(site)) == (nodes, destinations, rules)
+
+
+def test_a_rule_shared_by_two_places_is_written_and_read():
+    condition = {"field": "series.modality", "eq": "CT"}
+    site = SiteFile(1, (), (), ({"name": "a", "when": condition}, {"name": "b", "when": condition}), "import", START)
+    assert parse_site(write_site(site))[2] == site.rules
