@@ -63,7 +63,6 @@ def test_every_setting_has_an_origin():
         ("QUIET_SECONDS", "nan", "must be a number of seconds above 0"),
         ("LEASE_SECONDS", "inf", "must be a number of seconds above 0"),
         ("LEASE_SECONDS", "soon", "must be a number of seconds above 0"),
-        ("AE_TITLE", "", "must be 1 to 16 ASCII characters"),
         ("AE_TITLE", "   ", "must be 1 to 16 ASCII characters"),
         ("AE_TITLE", "X" * 17, "must be 1 to 16 ASCII characters"),
         ("AE_TITLE", "A\\B", "must be 1 to 16 ASCII characters"),
@@ -77,7 +76,7 @@ def test_a_value_that_cannot_be_is_refused_and_the_text_says_what_it_must_be(nam
     assert str(refusal.value).startswith(f"TENDON_{name} {must}")
 
 
-@given(st.text(max_size=20) | st.integers(-10, 70000).map(str))
+@given(st.text(min_size=1, max_size=20) | st.integers(-10, 70000).map(str))
 def test_no_text_is_taken_for_a_port_but_0_to_65535(value):
     is_port = value.isascii() and value.isdigit() and int(value) <= 65535
     if is_port:
@@ -90,6 +89,14 @@ def test_no_text_is_taken_for_a_port_but_0_to_65535(value):
 def test_pipeline_folders_are_many_and_absolute():
     settings = load({"TENDON_PIPELINES_DIR": "/opt/a::b"})
     assert settings.pipelines_dirs == (Path("/opt/a"), Path("b").absolute())
+
+
+def test_an_empty_value_is_as_good_as_none():
+    assert load({"TENDON_DATA_DIR": "", "TENDON_AE_TITLE": ""}) == load({})
+
+
+def test_a_name_that_is_no_setting_is_known_as_such():
+    assert load({"TENDON_BROKER_URL": "amqp://x", "TENDON_AE_TITLE": "X"}).unknown == ("TENDON_BROKER_URL",)
 
 
 def test_settings_are_frozen():
