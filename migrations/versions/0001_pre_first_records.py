@@ -177,7 +177,7 @@ def upgrade() -> None:
     op.create_index(
         "stages_to_claim",
         "stages",
-        [sa.literal_column("rank DESC"), "number"],
+        ["lane", sa.literal_column("rank DESC"), "number"],
         unique=False,
         sqlite_where=sa.text("state IN ('ready', 'leased')"),
         postgresql_where=sa.text("state IN ('ready', 'leased')"),

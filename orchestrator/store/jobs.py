@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, exists, func, insert, or_, select, upda
 from orchestrator.domain.job import Job, JobInput, Stage
 from orchestrator.domain.route import PRIORITY_ORDER, Decision
 from orchestrator.ports import ClaimedStage
-from orchestrator.store.tables import decisions, jobs, stages
+from orchestrator.store.tables import CLAIMABLE, decisions, jobs, stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,26 +94,14 @@ class JobRows:
         return [_stage(row) for row in rows]
 
     def claim(self, lanes: Sequence[str], owner: str, now: datetime, lease_until: datetime) -> ClaimedStage | None:
-        free = or_(
-            and_(stages.c.state == "ready", stages.c.not_before <= now),
-            and_(stages.c.state == "leased", stages.c.lease_until <= now),
-        )
-        candidate = (
-            select(stages.c.id)
-            .join(jobs, jobs.c.id == stages.c.job_id)
-            .where(
-                free,
-                stages.c.lane.in_(lanes),
-                stages.c.attempt < stages.c.attempts_allowed,
-                jobs.c.state.in_(_WORKABLE),
-            )
-            .order_by(stages.c.rank.desc(), stages.c.number)
-            .limit(1)
-            .scalar_subquery()
-        )
+        found = [self._next(lane, now) for lane in lanes]
+        candidates = [row for row in found if row is not None]
+        if not candidates:
+            return None
+        first = min(candidates, key=lambda row: (-row.rank, row.number))
         row = self._connection.execute(
             update(stages)
-            .where(stages.c.id == candidate)
+            .where(stages.c.number == first.number)
             .values(
                 state="leased",
                 attempt=stages.c.attempt + 1,
@@ -124,8 +112,27 @@ class JobRows:
                 progress_text="",
             )
             .returning(stages)
+        ).one()
+        return self._with_job(_stage(row))
+
+    def _next(self, lane: str, now: datetime) -> Row[Any, Any] | None:
+        """The stage of one lane whose turn it is, by one walk along the index `stages_to_claim`."""
+        free = or_(
+            and_(stages.c.state == "ready", stages.c.not_before <= now),
+            and_(stages.c.state == "leased", stages.c.lease_until <= now),
+        )
+        return self._connection.execute(
+            select(stages.c.rank, stages.c.number)
+            .where(
+                CLAIMABLE,
+                stages.c.lane == lane,
+                free,
+                stages.c.attempt < stages.c.attempts_allowed,
+                exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE)),
+            )
+            .order_by(stages.c.rank.desc(), stages.c.number)
+            .limit(1)
         ).one_or_none()
-        return None if row is None else self._with_job(_stage(row))
 
     def _with_job(self, stage: Stage) -> ClaimedStage:
         job = self.get(stage.job_id)

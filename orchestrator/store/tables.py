@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 if TYPE_CHECKING:
@@ -165,12 +166,16 @@ stages = Table(
     Column("artefacts", JSON, nullable=False),
     UniqueConstraint("job_id", "name"),
 )
+CLAIMABLE = text("stages.state IN ('ready', 'leased')")
+"""As literal text in the claim too: a planner uses a partial index only where it can see its condition."""
+
 Index(
     "stages_to_claim",
+    stages.c.lane,
     stages.c.rank.desc(),
     stages.c.number,
-    sqlite_where=stages.c.state.in_(("ready", "leased")),
-    postgresql_where=stages.c.state.in_(("ready", "leased")),
+    sqlite_where=text("state IN ('ready', 'leased')"),
+    postgresql_where=text("state IN ('ready', 'leased')"),
 )
 
 outputs = Table(
