@@ -71,7 +71,8 @@ def route_study(router: Router, study_uid: str) -> None:
 def _route(router: Router, study_uid: str) -> list[Stage]:
     now = router.clock.now()
     with router.records.transaction() as unit:
-        study, site = unit.studies.get(study_uid), unit.site.current()
+        site = unit.site.current()
+        study = unit.studies.get(study_uid) if site else None
         if study is None or site is None:
             return []
         ready = _ready_series(router, unit, study, now)
