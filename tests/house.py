@@ -130,6 +130,18 @@ class House:
                     return int(entry.name)
         raise AssertionError("there is no worker process")
 
+    def processes(self) -> list[str]:
+        """Command lines of every process that works on this installation's data."""
+        mine = f"TENDON_DATA_DIR={self.environment['TENDON_DATA_DIR']}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and mine in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        return found
+
     def send(self, files: Sequence[Path]) -> None:
         results = store_files(files, host=LOOPBACK, port=self.dicom_port, called_ae="TENDON", calling_ae=MODALITY)
         assert [r.detail for r in results if r.outcome != "accepted"] == []

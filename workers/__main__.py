@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from workers.commands import worker
@@ -11,10 +12,12 @@ from workers.perform.confine import die_with_parent
 
 def main() -> int:
     """Run the worker with the arguments of the command line."""
-    die_with_parent()
     parser = argparse.ArgumentParser(prog="workers", description=worker.__doc__)
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="process to end with (default: the parent)")
     worker.add_arguments(parser)
-    return worker.run(parser.parse_args())
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent)
+    return worker.run(arguments)
 
 
 if __name__ == "__main__":

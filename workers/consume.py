@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -53,8 +54,8 @@ class Forge:
         """Start it and wait until everything a stage needs is imported."""
         self.close()
         self._messages = SimpleQueue()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.perform"],
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and a number
+            [sys.executable, "-m", "workers.perform", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_CHILD_ENVIRONMENT,

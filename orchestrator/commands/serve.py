@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -86,8 +87,9 @@ class WorkerProcess:
 
     def _keep_alive(self) -> None:
         while not self._stopping.is_set():
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers", "--lanes", "cpu,gpu"], env=self._environment
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and a number
+                [sys.executable, "-m", "workers", "--lanes", "cpu,gpu", "--parent", str(os.getpid())],
+                env=self._environment,
             )
             while self._process.poll() is None and not self._stopping.wait(0.1):
                 pass

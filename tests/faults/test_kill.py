@@ -73,6 +73,14 @@ def test_the_whole_system_killed_goes_on_where_it_was(tendon, tmp_path, moment):
     assert_one_set_of_results(tendon)
 
 
+def test_no_process_outlives_a_system_killed_while_it_starts(tendon):
+    tendon.kill()
+    for _ in range(3):
+        tendon.start()
+        tendon.kill()
+    tendon.until(lambda: tendon.processes() == [])
+
+
 def test_a_worker_that_dies_in_every_attempt_ends_the_job_with_the_reason(tendon, tmp_path):
     tendon.send(write_limb_study(tmp_path / "study", with_region=False))
     for attempt in (1, 2, 3):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Serve until the other side closes."""
-    die_with_parent()
+    """Serve until the other side, whose process id is the one argument, closes."""
+    die_with_parent(int(sys.argv[1]))
     _say({"ready": True})
     for line in iter(sys.stdin.readline, ""):
         order = json.loads(line)
@@ -40,10 +40,11 @@ def _say(message: dict[str, Any]) -> None:
 
 def _run(order: dict[str, Any]) -> str:
     reading, writing = os.pipe()
+    parent_pid = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _child(order, writing)
+        _child(order, writing, parent_pid)
     os.close(writing)
     ended = _watch(child, reading, time.monotonic() + order["timeout_s"])
     os.close(reading)
@@ -51,8 +52,8 @@ def _run(order: dict[str, Any]) -> str:
     return ended or ("done" if status == 0 else "died")
 
 
-def _child(order: dict[str, Any], writing: int) -> NoReturn:
-    die_with_parent()
+def _child(order: dict[str, Any], writing: int, parent_pid: int) -> NoReturn:
+    die_with_parent(parent_pid)
     ban_network()
     limit_memory(order["memory_mb"])
     _silence()

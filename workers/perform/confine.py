@@ -29,9 +29,11 @@ NetworkBan = Literal["namespace", "seccomp", "none"]
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """Be killed when the parent thread that started this process ends (Linux)."""
+def die_with_parent(parent_pid: int) -> None:
+    """Be killed when the parent thread that started this process ends (Linux), also when it is already gone."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def limit_memory(memory_mb: int) -> None:
