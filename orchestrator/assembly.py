@@ -60,13 +60,6 @@ class RandomIdentifiers:
         return uuid.uuid4().hex  # noqa: TID251 - this is the port
 
 
-class SilentAnnouncer:
-    """Embedded workers poll: nobody needs to be told."""
-
-    def announce(self, lane: str, priority: str) -> None:
-        """Nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class System:
     """One process's view of the installation: adapters ready, nothing started."""
@@ -79,11 +72,10 @@ class System:
     catalog: Catalog
     clock: SystemClock
     identifiers: RandomIdentifiers
-    announcer: SilentAnnouncer
 
     def workshop(self) -> Workshop:
         """What workers ask."""
-        return Workshop(self.records, self.clock, self.identifiers, self.announcer, self.settings.lease_seconds)
+        return Workshop(self.records, self.clock, self.identifiers, self.settings.lease_seconds)
 
     def admin(self, checks: Mapping[str, Callable[[], bool]]) -> AdminServer:
         """The HTTP server on its bound socket, not started. `checks` say whether the other parts work."""
@@ -99,7 +91,6 @@ class System:
             self.catalog,
             self.clock,
             self.identifiers,
-            self.announcer,
             self.settings.quiet_seconds,
         )
         senders: dict[str, Sender] = {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
@@ -156,7 +147,6 @@ def open_system(settings: Settings) -> System:
         catalog=open_catalog(settings),
         clock=SystemClock(),
         identifiers=RandomIdentifiers(),
-        announcer=SilentAnnouncer(),
     )
 
 

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from orchestrator.domain.alarm import Alarm
     from orchestrator.domain.delivery import Delivery, Destination, Node, Output, OutputKind
     from orchestrator.domain.geometry import Volume
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.pipeline import Manifest
+    from orchestrator.domain.queue import Queue
     from orchestrator.domain.report import Identity
     from orchestrator.domain.result import Provenance, Results
     from orchestrator.domain.route import Condition, Decision, Rule
@@ -84,10 +86,20 @@ class Objects(Protocol):
 
 
 class Announcer(Protocol):
-    """Tells workers that a lane has work. A lost message costs a delay, never a study."""
+    """Tells workers that a queue has work. A lost message costs a delay, never a study."""
 
-    def announce(self, lane: str, priority: str) -> None:
-        """Wake workers of the lane."""
+    def announce(self, queue: Queue, stage_id: str) -> None:
+        """Wake a worker of the queue; returns once the broker has confirmed. Raises Transient BROKER_UNREACHABLE."""
+
+
+class Bell(Protocol):
+    """Rings when records have changed, so that nobody has to look all the time."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Return at the next change by anybody, or after `timeout_s`; a change since the last wait counts."""
+
+    def close(self) -> None:
+        """Hear no more; a waiting thread returns."""
 
 
 class Catalog(Protocol):
@@ -214,6 +226,15 @@ class Studies(Protocol):
     def due(self, now: datetime) -> list[str]:
         """UIDs of studies with a series to look at: not settled, its time come, no association open on it."""
 
+    def hold(self, *study_uids: str) -> None:
+        """No other transaction that holds one of these studies goes on until this one ends.
+
+        `add` holds its study. Whoever decides by what it has read of a study, or of its jobs, holds it first.
+        """
+
+    def look_again(self, study_uid: str, now: datetime) -> None:
+        """Have the study routed again as it is, all its series."""
+
     def postpone(self, series_uid: str, look_at: datetime) -> None:
         """Look at the series again later."""
 
@@ -279,10 +300,13 @@ class Jobs(Protocol):
     def stages(self, job_id: str) -> list[Stage]:
         """Stages of the job, in the order they were opened."""
 
-    def claim(self, lanes: Sequence[str], owner: str, now: datetime, lease_until: datetime) -> ClaimedStage | None:
+    def claim(
+        self, queues: Sequence[Queue], owner: str, now: datetime, lease_until: datetime, *, oldest_first: bool = False
+    ) -> ClaimedStage | None:
         """Lease the next stage that is ready, or whose lease has run out; attempt rises by one.
 
-        Highest priority first, then oldest.
+        Highest priority first, then oldest; with `oldest_first` whatever its priority. A job that was
+        waiting is running from now on. Two callers never get the same attempt.
         """
 
     def renew(self, stage: Stage, lease_until: datetime, progress: float, text: str) -> bool:
@@ -290,6 +314,18 @@ class Jobs(Protocol):
 
     def finish(self, stage: Stage) -> bool:
         """Keep the stage's end; False, and nothing is kept, when another attempt owns it (I2)."""
+
+    def reopen(self, stage: Stage) -> bool:
+        """Keep a failed stage as ready again; False when it is not failed any more."""
+
+    def unannounced(self, now: datetime, told_before: datetime, limit: int) -> list[Stage]:
+        """Stages ready now whose workers were never told, or last told before `told_before` and still did not come.
+
+        Highest priority first, then oldest.
+        """
+
+    def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
+        """Note that their workers were told."""
 
     def exhausted(self, now: datetime) -> list[ClaimedStage]:
         """Stages whose lease ran out in their last allowed attempt."""
@@ -345,6 +381,35 @@ class Site(Protocol):
         """The installation's name: the first one proposed is kept for ever."""
 
 
+class Leases(Protocol):
+    """Offices that one process at a time holds, such as the rounds'."""
+
+    def take(self, office: str, holder: str, now: datetime, until: datetime) -> int | None:
+        """Hold the office until then, anew or still; gives its term, None while another holds it.
+
+        The term rises whenever the holder changes.
+        """
+
+    def is_held(self, office: str, holder: str, term: int, now: datetime) -> bool:
+        """Whether the holder still has this term; True fences out everybody else until the transaction ends."""
+
+    def give_up(self, office: str, holder: str) -> None:
+        """Leave the office to others; harmless when it is not held."""
+
+
+class Alarms(Protocol):
+    """What an operator must act on."""
+
+    def sound(self, alarm: Alarm) -> None:
+        """Note it; one that is open on the same code and subject is counted up instead."""
+
+    def open(self) -> list[Alarm]:
+        """Alarms nobody has cleared, oldest first."""
+
+    def clear(self, code: str, subject: str, now: datetime) -> bool:
+        """Note that it was seen to; False when there is none open."""
+
+
 class Unit(Protocol):
     """One transaction over all records."""
 
@@ -364,12 +429,23 @@ class Unit(Protocol):
     def site(self) -> Site:
         """What staff decide."""
 
+    @property
+    def leases(self) -> Leases:
+        """Who holds which office."""
+
+    @property
+    def alarms(self) -> Alarms:
+        """What an operator must act on."""
+
 
 class Records(Protocol):
     """The database: the row is the truth."""
 
     def transaction(self) -> AbstractContextManager[Unit]:
-        """All or nothing, one writer at a time; durable when the block ends without an error."""
+        """All or nothing; durable when the block ends without an error. Raises Transient DATABASE_UNREACHABLE.
+
+        Writers of one study take turns (see `Studies.hold`); others need not.
+        """
 
     def reading(self) -> AbstractContextManager[Unit]:
         """One consistent view; nothing may be written."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.job import Job
     from orchestrator.domain.pipeline import Manifest, StagePlan
+    from orchestrator.domain.queue import Queue
     from orchestrator.ports import Catalog, ClaimedStage, Objects
     from orchestrator.service.working import Workshop
 
@@ -127,7 +128,7 @@ class Bench:
     installation: str
     environment: str
     work_dir: Path
-    lanes: Sequence[str]
+    queues: Sequence[Queue]
     owner: str
 
 
@@ -150,7 +151,7 @@ def work_until(bench: Bench, stopping: Event) -> None:
 
 def work_once(bench: Bench, forge: Forge) -> bool:
     """Lease one stage and see it to its end; False when there is none."""
-    claimed = claim_stage(bench.workshop, bench.lanes, bench.owner)
+    claimed = claim_stage(bench.workshop, bench.queues, bench.owner)
     if claimed is None:
         return False
     work = bench.work_dir / f"{claimed.stage.id}-{claimed.stage.attempt}"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.job import JobState
+    from orchestrator.domain.queue import Priority
     from orchestrator.domain.route import Release
 
 DestinationKind = Literal["dicom", "dicomweb", "fhir", "hl7v2", "folder"]
@@ -88,6 +89,7 @@ class Delivery:
     reason: str = ""
     proof: str = ""
     proven_at: datetime | None = None
+    priority: Priority = "routine"
 
     @property
     def is_fresh(self) -> bool:

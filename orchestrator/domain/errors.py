@@ -62,12 +62,28 @@ class Fault(Enum):
     REGION_UNUSABLE = Meaning("TND-3009", "the drawn region cannot be used", "draw it on images of this study")
     NOTHING_FOUND = Meaning("TND-3010", "the pipeline found nothing to show", "nothing: this is a result")
     LOSSY_PIXELS = Meaning("TND-3011", "the images are lossily compressed", "send the original images")
+    UPSTREAM_MISSING = Meaning(
+        "TND-3012",
+        "a result this pipeline builds on is not there",
+        "see the job it waits for; repair or retry that one",
+    )
 
     STAGE_TIMEOUT = Meaning("TND-4001", "the stage ran longer than its limit", "look at the stage's log, then retry")
     STAGE_DIED = Meaning("TND-4002", "the stage's process ended without a result", "retry; if it repeats, report it")
     PIPELINE_FAULT = Meaning("TND-4003", "the pipeline failed by a programming fault", "report it to its author")
     RESULT_INVALID = Meaning("TND-4004", "the pipeline handed back what it did not declare", "report it to its author")
     MEMORY_LIMIT = Meaning("TND-4006", "the stage needed more memory than it may use", "raise memory_mb, then retry")
+    UNKNOWN_QUEUE = Meaning(
+        "TND-4007", "there is no such queue", "name a lane cpu or gpu, priority stat, routine or batch"
+    )
+    OTHER_BUILD = Meaning(
+        "TND-4008", "this worker has another build of the pipeline", "install the same build on every worker"
+    )
+    DEVICE_MEMORY = Meaning("TND-4009", "the GPU's memory was not enough", "it is tried again; use a larger GPU")
+    DEVICE_LOST = Meaning(
+        "TND-4010", "the GPU or its driver failed", "restart the worker; check the GPU and its driver"
+    )
+    NO_DEVICE = Meaning("TND-4011", "the stage needs a GPU and this worker has none", "start a worker on a GPU machine")
 
     PEER_UNREACHABLE = Meaning("TND-5001", "the destination does not answer", "it is tried again for 72 hours")
     PEER_REFUSED = Meaning("TND-5002", "the destination refused the object", "see the status, correct, then retry")
@@ -79,6 +95,11 @@ class Fault(Enum):
     OBJECT_DAMAGED = Meaning("TND-9003", "a stored object's bytes have changed", "restore it from a backup")
     NOT_FOUND = Meaning("TND-9004", "there is no such thing", "check the name or id")
     WRONG_STATE = Meaning("TND-9005", "not possible in its present state", "see its state and reason")
+    MESSAGE_UNUSABLE = Meaning(
+        "TND-9006", "a message to the workers could not be used", "see who else may write to the broker"
+    )
+    BROKER_UNREACHABLE = Meaning("TND-9007", "the message broker does not answer", "start it; workers poll until then")
+    DATABASE_UNREACHABLE = Meaning("TND-9008", "the database does not answer", "start it; nothing accepted is lost")
 
     @property
     def code(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from orchestrator.domain.errors import Fault, Refused
@@ -11,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from orchestrator.domain.route import Priority, Release
+    from orchestrator.domain.queue import Lane, Priority
+    from orchestrator.domain.review import Verdict
+    from orchestrator.domain.route import Release
 
 JobState = Literal[
     "waiting",
@@ -59,7 +63,11 @@ class JobInput:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One pipeline on one input set of one study, with a copy of the rules that asked for it."""
+    """One pipeline on one input set of one study, with a copy of the rules that asked for it.
+
+    `package_digest` pins the pipeline's build; `is_stale` says that a result it built on was corrected
+    or rejected after it.
+    """
 
     id: str
     study_uid: str
@@ -79,6 +87,9 @@ class Job:
     reason: str = ""
     code: str = ""
     changed_at: datetime | None = None
+    package_digest: str = ""
+    review: Verdict = "unreviewed"
+    is_stale: bool = False
 
     @property
     def primary(self) -> JobInput:
@@ -94,12 +105,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of a job. `attempt` rises with every lease and fences late finishers (I2)."""
+    """One stage of a job. `attempt` rises with every lease; it and `owner` fence late finishers (I2).
+
+    `announced_at` is the outbox: a ready stage whose workers were not told yet has none.
+    """
 
     id: str
     job_id: str
     name: str
-    lane: str
+    lane: Lane
     gpu: str
     priority: Priority
     created_at: datetime
@@ -116,8 +130,37 @@ class Stage:
     code: str = ""
     reason: str = ""
     artefacts: Mapping[str, str] = field(default_factory=dict)
+    announced_at: datetime | None = None
+
+    def awaiting_retry(self, now: datetime, *, code: str, reason: str) -> Stage:
+        """After a transient failure: ready again when its back-off is over."""
+        delay = timedelta(seconds=retry_delay_s(self.attempt, self.id))
+        return replace(
+            self, state="ready", not_before=now + delay, finished_at=now, announced_at=None, code=code, reason=reason
+        )
+
+    def reopened(self, now: datetime) -> Stage:
+        """After a person asked to try a failed stage again: as many attempts as a new one has."""
+        return replace(
+            self,
+            state="ready",
+            not_before=now,
+            attempts_allowed=self.attempt + MAX_ATTEMPTS,
+            finished_at=None,
+            announced_at=None,
+            code="",
+            reason="",
+        )
 
 
-def retry_delay_s(attempt: int) -> float:
-    """Seconds before attempt + 1 after a transient failure: 1, 2, 4 … at most 60."""
-    return float(min(2 ** max(attempt - 1, 0), 60))
+def retry_delay_s(attempt: int, key: str) -> float:
+    """Seconds before attempt + 1 after a transient failure: 1, 2, 4 … at most 60, spread by up to half of it more.
+
+    The spread comes from `key` and the attempt, so that what failed together is not tried again together.
+    """
+    return min(2.0 ** max(attempt - 1, 0), 60.0) * (1 + spread(f"{key} {attempt}") / 2)
+
+
+def spread(key: str) -> float:
+    """A number from 0 up to 1 that looks random and is always the same for a key."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") / 2**32

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from orchestrator.domain.queue import Lane
     from orchestrator.domain.route import Condition
 
-Lane = Literal["cpu", "gpu"]
 GpuUse = Literal["no", "optional", "required"]
 InputKind = Literal["volume", "image", "objects", "region", "result", "prior", "context"]
 Count = Literal["best", "each", "all"]

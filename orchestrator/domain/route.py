@@ -10,16 +10,17 @@ from orchestrator.domain.condition import All, AnyOf, Condition, Not, Operator, 
 from orchestrator.domain.errors import Fault, Unfit
 from orchestrator.domain.fact import ReceivedSeries, StudyFacts, region_instances, study_facts
 from orchestrator.domain.job import JobInput
+from orchestrator.domain.queue import PRIORITY_ORDER
 from orchestrator.domain.result import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from orchestrator.domain.pipeline import Input, Manifest, Preference
+    from orchestrator.domain.queue import Priority
     from orchestrator.domain.study import Study
 
 __all__ = [
-    "PRIORITY_ORDER",
     "RELEASE_ORDER",
     "All",
     "AnyOf",
@@ -28,7 +29,6 @@ __all__ = [
     "Not",
     "Operator",
     "PlannedJob",
-    "Priority",
     "Release",
     "Routing",
     "Rule",
@@ -37,10 +37,8 @@ __all__ = [
     "input_set",
 ]
 
-Priority = Literal["stat", "routine", "batch"]
 Release = Literal["shadow", "after_review", "at_once"]
 
-PRIORITY_ORDER: tuple[Priority, ...] = ("batch", "routine", "stat")
 RELEASE_ORDER: tuple[Release, ...] = ("at_once", "after_review", "shadow")
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictStr, Tag
 
-from orchestrator.domain.route import Priority, Release
+from orchestrator.domain.queue import Priority
+from orchestrator.domain.route import Release
 
 TAG_PREFIX = "condition:"
 """Marks the parts of pydantic's error paths that are no keys of the text."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.route import PlannedJob, Routing
     from orchestrator.domain.study import Study
-    from orchestrator.ports import Announcer, Catalog, Clock, Identifiers, Records, Rulebook, SiteFile, Unit
+    from orchestrator.ports import Catalog, Clock, Identifiers, Records, Rulebook, SiteFile, Unit
 
 _PUT_OFF: Final = timedelta(seconds=60)
 _REPLACEABLE: Final = ("waiting", "running", "held", "failed", "delivering")
@@ -34,7 +34,6 @@ class Router:
     catalog: Catalog
     clock: Clock
     identifiers: Identifiers
-    announcer: Announcer
     quiet_s: float
 
 
@@ -59,25 +58,21 @@ def put_off(router: Router, study_uid: str, reason: str) -> None:
 
 
 def route_study(router: Router, study_uid: str) -> None:
-    """Route the ready series of one study and wake the workers.
+    """Route the ready series of one study.
 
     While other series are still coming only jobs that nothing later can change are started; when
     all are ready the revision is closed and every yes and no is kept (I6).
     """
-    for stage in _route(router, study_uid):
-        router.announcer.announce(stage.lane, stage.priority)
-
-
-def _route(router: Router, study_uid: str) -> list[Stage]:
     now = router.clock.now()
     with router.records.transaction() as unit:
+        unit.studies.hold(study_uid)
         site = unit.site.current()
         study = unit.studies.get(study_uid) if site else None
         if study is None or site is None:
-            return []
+            return
         ready = _ready_series(router, unit, study, now)
         if all(study_series.is_settled for study_series in study.series if study_series.uid in ready):
-            return []
+            return
         is_whole = len(ready) == len(study.series)
         manifests = router.catalog.manifests()
         routing = decide(
@@ -87,11 +82,11 @@ def _route(router: Router, study_uid: str) -> list[Stage]:
             node=_node_facts(unit, study),
         )
         planned = routing.jobs if is_whole else _early(routing, manifests)
-        opened = [stage for job in planned for stage in _add_job(router, unit, study, site, job, manifests)]
+        for job in planned:
+            _add_job(router, unit, study, site, job, manifests)
         if is_whole:
             unit.jobs.add_decisions(study_uid, study.revision, site.version, now, routing.decisions)
         unit.studies.settle(study_uid, ready, close=is_whole)
-        return opened
 
 
 def _ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> frozenset[str]:
@@ -126,10 +121,10 @@ def _add_job(  # noqa: PLR0917
     site: SiteFile,
     planned: PlannedJob,
     manifests: Mapping[str, Manifest],
-) -> list[Stage]:
+) -> None:
     earlier = [job for job in unit.jobs.of_study(study.uid) if job.pipeline == planned.pipeline]
     if any(job.input_set == planned.input_set for job in earlier):
-        return []
+        return
     now = router.clock.now()
     for job in earlier:
         if job.primary.series_uid == planned.inputs[0].series_uid and job.state in _REPLACEABLE:
@@ -144,11 +139,9 @@ def _add_job(  # noqa: PLR0917
                 code=Fault.IDENTITY_CONFLICT.code,
             )
         )
-        return []
+        return
     unit.jobs.add(job)
-    stage = first_stage(router.identifiers.new(), job, manifests[job.pipeline], now)
-    unit.jobs.add_stage(stage)
-    return [stage]
+    unit.jobs.add_stage(first_stage(router.identifiers.new(), job, manifests[job.pipeline], now))
 
 
 def _new_job(router: Router, study: Study, site: SiteFile, planned: PlannedJob, now: datetime) -> Job:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.delivery import Delivery, Output, job_state, wants
 from orchestrator.domain.errors import Broken, Fault, Transient, Unfit
-from orchestrator.domain.job import Stage, retry_delay_s
+from orchestrator.domain.job import Stage
 from orchestrator.domain.route import RELEASE_ORDER
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.errors import TendonError
     from orchestrator.domain.job import Job, JobState
     from orchestrator.domain.pipeline import Manifest
-    from orchestrator.ports import Announcer, BuiltObject, ClaimedStage, Clock, Identifiers, Records, Unit
+    from orchestrator.domain.queue import Queue
+    from orchestrator.ports import BuiltObject, ClaimedStage, Clock, Identifiers, Records, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,17 @@ class Workshop:
     records: Records
     clock: Clock
     identifiers: Identifiers
-    announcer: Announcer
     lease_s: float
 
 
-def claim_stage(workshop: Workshop, lanes: Sequence[str], owner: str) -> ClaimedStage | None:
-    """Lease the next stage of these lanes; its job is running from now on."""
+def claim_stage(
+    workshop: Workshop, queues: Sequence[Queue], owner: str, *, oldest_first: bool = False
+) -> ClaimedStage | None:
+    """Lease the next stage of these queues, the most urgent or else the oldest; its job is running from now on."""
     now = workshop.clock.now()
+    until = now + timedelta(seconds=workshop.lease_s)
     with workshop.records.transaction() as unit:
-        claimed = unit.jobs.claim(lanes, owner, now, now + timedelta(seconds=workshop.lease_s))
-        if claimed is not None and claimed.job.state == "waiting":
-            claimed = replace(claimed, job=claimed.job.changed("running", now))
-            unit.jobs.save(claimed.job)
-    return claimed
+        return unit.jobs.claim(queues, owner, now, until, oldest_first=oldest_first)
 
 
 def renew_lease(workshop: Workshop, stage: Stage, progress: float, text: str) -> bool:
@@ -72,7 +71,6 @@ def complete_stage(workshop: Workshop, claimed: ClaimedStage, manifest: Manifest
         if not unit.jobs.finish(_done(claimed.stage, now, artefacts)):
             return False
         unit.jobs.add_stage(opened)
-    workshop.announcer.announce(opened.lane, opened.priority)
     return True
 
 
@@ -84,6 +82,7 @@ def complete_report(workshop: Workshop, claimed: ClaimedStage, built: Sequence[t
     now = workshop.clock.now()
     outputs = [_output(workshop, claimed.job, made, digest) for made, digest in built]
     with workshop.records.transaction() as unit:
+        unit.studies.hold(claimed.job.study_uid)
         if not unit.jobs.finish(_done(claimed.stage, now, {o.name: o.digest for o in outputs})):
             return False
         unit.studies.claim_uids(o.sop_instance_uid for o in outputs if o.sop_instance_uid)
@@ -136,7 +135,16 @@ def _deliveries(workshop: Workshop, unit: Unit, job: Job, outputs: Sequence[Outp
                 code = fault.code if fault else ""
                 opened.append(
                     Delivery(
-                        workshop.identifiers.new(), job.id, output.id, name, state, now, now, code=code, reason=reason
+                        workshop.identifiers.new(),
+                        job.id,
+                        output.id,
+                        name,
+                        state,
+                        now,
+                        now,
+                        code=code,
+                        reason=reason,
+                        priority=job.priority,
                     )
                 )
     return opened
@@ -161,15 +169,13 @@ def fail_stage(workshop: Workshop, claimed: ClaimedStage, error: TendonError) ->
     now = workshop.clock.now()
     stage, job = claimed.stage, claimed.job
     may_retry = isinstance(error, Transient) and stage.attempt < stage.attempts_allowed
-    ended = replace(
-        stage,
-        state="ready" if may_retry else "failed",
-        finished_at=now,
-        not_before=now + timedelta(seconds=retry_delay_s(stage.attempt)) if may_retry else now,
-        code=error.code,
-        reason=error.detail,
+    ended = (
+        stage.awaiting_retry(now, code=error.code, reason=error.detail)
+        if may_retry
+        else replace(stage, state="failed", finished_at=now, code=error.code, reason=error.detail)
     )
     with workshop.records.transaction() as unit:
+        unit.studies.hold(job.study_uid)
         if not unit.jobs.finish(ended):
             return False
         if not may_retry:

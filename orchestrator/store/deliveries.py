@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from orchestrator.domain.delivery import Delivery, Output
+from orchestrator.store.dialect import ring
 from orchestrator.store.tables import deliveries, outputs
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class DeliveryRows:
 
     def add(self, delivery: Delivery) -> None:
         self._connection.execute(insert(deliveries).values(**asdict(delivery)))
+        ring(self._connection)
 
     def save(self, delivery: Delivery) -> None:
         self._connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(**asdict(delivery)))

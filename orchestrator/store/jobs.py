@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
 
 from orchestrator.domain.job import Job, JobInput, Stage
-from orchestrator.domain.route import PRIORITY_ORDER, Decision
+from orchestrator.domain.queue import PRIORITY_ORDER
+from orchestrator.domain.route import Decision
 from orchestrator.ports import ClaimedStage
+from orchestrator.store.dialect import ring
 from orchestrator.store.tables import CLAIMABLE, decisions, jobs, stages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, Row
+
+    from orchestrator.domain.queue import Queue
 
 _WORKABLE = ("waiting", "running")
 
@@ -62,7 +66,14 @@ class JobRows:
         self._connection.execute(
             update(jobs)
             .where(jobs.c.id == job.id)
-            .values(state=job.state, reason=job.reason, code=job.code, changed_at=job.changed_at)
+            .values(
+                state=job.state,
+                reason=job.reason,
+                code=job.code,
+                changed_at=job.changed_at,
+                review=job.review,
+                is_stale=job.is_stale,
+            )
         )
 
     def get(self, job_id: str) -> Job | None:
@@ -88,17 +99,20 @@ class JobRows:
     def add_stage(self, stage: Stage) -> None:
         values = asdict(stage)
         self._connection.execute(insert(stages).values(rank=PRIORITY_ORDER.index(stage.priority), **values))
+        ring(self._connection)
 
     def stages(self, job_id: str) -> list[Stage]:
         rows = self._connection.execute(select(stages).where(stages.c.job_id == job_id).order_by(stages.c.number))
         return [_stage(row) for row in rows]
 
-    def claim(self, lanes: Sequence[str], owner: str, now: datetime, lease_until: datetime) -> ClaimedStage | None:
-        found = [self._next(lane, now) for lane in lanes]
+    def claim(
+        self, queues: Sequence[Queue], owner: str, now: datetime, lease_until: datetime, *, oldest_first: bool = False
+    ) -> ClaimedStage | None:
+        found = [self._next(lane, ranks, now) for lane, ranks in _walks(queues, each_rank=oldest_first)]
         candidates = [row for row in found if row is not None]
         if not candidates:
             return None
-        first = min(candidates, key=lambda row: (-row.rank, row.number))
+        first = min(candidates, key=lambda row: (0 if oldest_first else -row.rank, row.number))
         row = self._connection.execute(
             update(stages)
             .where(stages.c.number == first.number)
@@ -113,26 +127,38 @@ class JobRows:
             )
             .returning(stages)
         ).one()
-        return self._with_job(_stage(row))
+        return self._begin(_stage(row), now)
 
-    def _next(self, lane: str, now: datetime) -> Row[Any, Any] | None:
-        """The stage of one lane whose turn it is, by one walk along the index `stages_to_claim`."""
+    def _begin(self, stage: Stage, now: datetime) -> ClaimedStage | None:
+        """The leased stage with its job, which is running; None when the job was ended in this very moment."""
+        self._connection.execute(
+            update(jobs)
+            .where(jobs.c.id == stage.job_id, jobs.c.state == "waiting")
+            .values(state="running", changed_at=now)
+        )
+        claimed = self._with_job(stage)
+        return claimed if claimed.job.state in _WORKABLE else None
+
+    def _next(self, lane: str, ranks: Sequence[int], now: datetime) -> Row[Any, Any] | None:
+        """The stage of one lane whose turn it is, by one walk along the index `stages_to_claim`.
+
+        On PostgreSQL it is locked, and what others have locked is passed by.
+        """
         free = or_(
             and_(stages.c.state == "ready", stages.c.not_before <= now),
             and_(stages.c.state == "leased", stages.c.lease_until <= now),
         )
-        return self._connection.execute(
-            select(stages.c.rank, stages.c.number)
-            .where(
-                CLAIMABLE,
-                stages.c.lane == lane,
-                free,
-                stages.c.attempt < stages.c.attempts_allowed,
-                exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE)),
-            )
-            .order_by(stages.c.rank.desc(), stages.c.number)
-            .limit(1)
-        ).one_or_none()
+        walk = select(stages.c.rank, stages.c.number).where(
+            CLAIMABLE,
+            stages.c.lane == lane,
+            free,
+            stages.c.attempt < stages.c.attempts_allowed,
+            exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE)),
+        )
+        if len(ranks) < len(PRIORITY_ORDER):
+            walk = walk.where(stages.c.rank.in_(ranks))
+        walk = walk.order_by(stages.c.rank.desc(), stages.c.number).limit(1)
+        return self._connection.execute(walk.with_for_update(skip_locked=True, of=stages)).one_or_none()
 
     def _with_job(self, stage: Stage) -> ClaimedStage:
         job = self.get(stage.job_id)
@@ -142,7 +168,13 @@ class JobRows:
     @staticmethod
     def _owned(stage: Stage) -> ColumnElement[bool]:
         workable = exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE))
-        return and_(stages.c.id == stage.id, stages.c.attempt == stage.attempt, stages.c.state == "leased", workable)
+        return and_(
+            stages.c.id == stage.id,
+            stages.c.attempt == stage.attempt,
+            stages.c.owner == stage.owner,
+            stages.c.state == "leased",
+            workable,
+        )
 
     def renew(self, stage: Stage, lease_until: datetime, progress: float, text: str) -> bool:
         renewed = self._connection.execute(
@@ -166,9 +198,45 @@ class JobRows:
                 code=stage.code,
                 reason=stage.reason,
                 artefacts=dict(stage.artefacts),
+                announced_at=stage.announced_at,
             )
         )
+        ring(self._connection)
         return finished.rowcount == 1
+
+    def reopen(self, stage: Stage) -> bool:
+        reopened = self._connection.execute(
+            update(stages)
+            .where(stages.c.id == stage.id, stages.c.state == "failed")
+            .values(
+                state="ready",
+                not_before=stage.not_before,
+                attempts_allowed=stage.attempts_allowed,
+                finished_at=None,
+                announced_at=None,
+                code="",
+                reason="",
+            )
+        )
+        ring(self._connection)
+        return reopened.rowcount == 1
+
+    def unannounced(self, now: datetime, told_before: datetime, limit: int) -> list[Stage]:
+        is_due = or_(
+            and_(stages.c.state == "ready", stages.c.not_before <= now),
+            and_(stages.c.state == "leased", stages.c.lease_until <= now),
+        )
+        is_untold = or_(stages.c.announced_at.is_(None), stages.c.announced_at <= told_before)
+        rows = self._connection.execute(
+            select(stages)
+            .where(CLAIMABLE, is_due, is_untold, stages.c.attempt < stages.c.attempts_allowed)
+            .order_by(stages.c.rank.desc(), stages.c.number)
+            .limit(limit)
+        )
+        return [_stage(row) for row in rows]
+
+    def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
+        self._connection.execute(update(stages).where(stages.c.id.in_(list(stage_ids))).values(announced_at=now))
 
     def exhausted(self, now: datetime) -> list[ClaimedStage]:
         rows = self._connection.execute(
@@ -182,6 +250,16 @@ class JobRows:
             )
         ).all()
         return [self._with_job(_stage(row)) for row in rows]
+
+
+def _walks(queues: Sequence[Queue], *, each_rank: bool) -> list[tuple[str, list[int]]]:
+    """The walks along the index that find the first stage of these queues: one a lane, or one a lane and rank."""
+    ranks: dict[str, list[int]] = {}
+    for queue in queues:
+        ranks.setdefault(queue.lane, []).append(PRIORITY_ORDER.index(queue.priority))
+    if each_rank:
+        return [(lane, [rank]) for lane, of_lane in ranks.items() for rank in of_lane]
+    return list(ranks.items())
 
 
 def _job(row: Row[Any]) -> Job:

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
-from orchestrator.domain.pipeline import Count, GpuUse, InputKind, Lane, Standing
+from orchestrator.domain.pipeline import Count, GpuUse, InputKind, Standing
+from orchestrator.domain.queue import Lane
 from orchestrator.domain.review import Verdict
 
 Name = Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]

@@ -1,7 +1,9 @@
-"""Records in a database by SQLAlchemy Core: the port `Records` for SQLite.
+"""Records in a database by SQLAlchemy Core: the port `Records` on SQLite and PostgreSQL.
 
 SQLite runs in WAL with synchronous=FULL; every write transaction begins immediate, because a
-deferred one that turns into a writer fails at once instead of waiting.
+deferred one that turns into a writer fails at once instead of waiting. On PostgreSQL writers work at
+the same time in READ COMMITTED: what must not interleave holds its study first, and every change of
+a state is fenced by the state it expects.
 """
 
 from __future__ import annotations
@@ -11,17 +13,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
 
+from orchestrator.domain.errors import Fault, Transient
+from orchestrator.store.alarms import AlarmRows
+from orchestrator.store.bell import ChannelBell, FileBell
 from orchestrator.store.deliveries import DeliveryRows
 from orchestrator.store.jobs import JobRows
+from orchestrator.store.leases import LeaseRows
 from orchestrator.store.site import SiteRows
 from orchestrator.store.studies import StudyRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.ports import Unit
+    from orchestrator.ports import Bell, Unit
 
 _BUSY_TIMEOUT_MS = 30_000
 
@@ -48,37 +55,73 @@ class _Unit:
     def site(self) -> SiteRows:
         return SiteRows(self.connection)
 
+    @cached_property
+    def leases(self) -> LeaseRows:
+        return LeaseRows(self.connection)
+
+    @cached_property
+    def alarms(self) -> AlarmRows:
+        return AlarmRows(self.connection)
+
 
 class DatabaseRecords:
     """The port `Records` on an engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        is_postgresql = engine.dialect.name == "postgresql"
+        self._view: dict[str, Any] = (
+            {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if is_postgresql else {"reading": True}
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Unit]:
         """One write transaction; rolled back when the block raises."""
-        with self._engine.begin() as connection:
+        with _answering(self._engine), self._engine.begin() as connection:
             yield _Unit(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Unit]:
         """One consistent view that takes no write lock."""
-        with self._engine.connect().execution_options(reading=True) as connection:
+        with _answering(self._engine), self._engine.connect().execution_options(**self._view) as connection:
             yield _Unit(connection)
             connection.rollback()
+
+    def bell(self) -> Bell:
+        """A bell that rings when these records have changed, for one thread."""
+        url = self._engine.url
+        return ChannelBell(url) if self._engine.dialect.name == "postgresql" else FileBell(str(url.database))
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
 
 
+@contextmanager
+def _answering(engine: Engine) -> Iterator[None]:
+    """A PostgreSQL that does not answer, or ends the connection, is worth trying again."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        if engine.dialect.name != "postgresql":
+            raise
+        raise Transient(Fault.DATABASE_UNREACHABLE) from error
+
+
 def open_engine(url: str) -> Engine:
-    """An engine whose transactions keep the promises above."""
-    engine = create_engine(url, pool_size=16, max_overflow=128)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    """An engine whose transactions keep the promises above. `postgresql://` means psycopg 3."""
+    named = make_url(url)
+    if named.drivername == "postgresql":
+        return create_engine(
+            named.set(drivername="postgresql+psycopg"),
+            pool_size=16,
+            max_overflow=128,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3},
+        )
+    engine = create_engine(named, pool_size=16, max_overflow=128)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 

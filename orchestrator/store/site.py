@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from orchestrator.domain.delivery import Destination, Node
 from orchestrator.ports import SiteFile
+from orchestrator.store.dialect import insert_or_keep
 from orchestrator.store.tables import installation, site_versions
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ class SiteRows:
         )
 
     def installation(self, proposed: str) -> str:
-        row = self._connection.execute(select(installation.c.name)).one_or_none()
-        if row is not None:
-            return str(row.name)
-        self._connection.execute(insert(installation).values(id=1, name=proposed))
-        return proposed
+        self._connection.execute(
+            insert_or_keep(self._connection, installation).values(id=1, name=proposed).on_conflict_do_nothing()
+        )
+        return str(self._connection.execute(select(installation.c.name)).scalar_one())
 
 
 def _destination(given: Mapping[str, Any]) -> Destination:

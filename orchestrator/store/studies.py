@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, exists, func, insert, select, update
 
 from orchestrator.domain.study import Header, Instance, Series, Study
 from orchestrator.ports import Association
+from orchestrator.store.dialect import hold, insert_or_keep, ring
 from orchestrator.store.tables import associations, instances, own_uids, series, studies
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class StudyRows:
         self._connection.execute(
             update(associations).where(associations.c.id == association_id).values(closed_at=now, outcome=outcome)
         )
+        ring(self._connection)
 
     def association(self, association_id: str) -> Association | None:
         row = self._connection.execute(select(associations).where(associations.c.id == association_id)).one_or_none()
@@ -57,6 +59,7 @@ class StudyRows:
 
     def add(self, instance: Instance, look_at: datetime) -> Added:
         header = instance.header
+        hold(self._connection, [header.sop_instance_uid, header.study_uid])
         known = self._connection.execute(
             select(instances.c.digest).where(instances.c.sop_instance_uid == header.sop_instance_uid)
         ).scalars()
@@ -158,6 +161,16 @@ class StudyRows:
         )
         return list(dict.fromkeys(rows.scalars()))
 
+    def hold(self, *study_uids: str) -> None:
+        hold(self._connection, study_uids)
+
+    def look_again(self, study_uid: str, now: datetime) -> None:
+        self._connection.execute(
+            update(series).where(series.c.study_uid == study_uid).values(is_settled=False, look_at=now)
+        )
+        self._connection.execute(update(studies).where(studies.c.uid == study_uid).values(is_closed=False))
+        ring(self._connection)
+
     def postpone(self, series_uid: str, look_at: datetime) -> None:
         self._connection.execute(update(series).where(series.c.uid == series_uid).values(look_at=look_at))
 
@@ -181,10 +194,10 @@ class StudyRows:
         return {"routable" if row[0] else "not routable": row[1] for row in rows}
 
     def claim_uids(self, uids: Iterable[str]) -> None:
-        wanted = set(uids)
-        known = set(self._connection.execute(select(own_uids.c.uid).where(own_uids.c.uid.in_(wanted))).scalars())
-        for uid in sorted(wanted - known):
-            self._connection.execute(insert(own_uids).values(uid=uid))
+        for uid in sorted(set(uids)):
+            self._connection.execute(
+                insert_or_keep(self._connection, own_uids).values(uid=uid).on_conflict_do_nothing()
+            )
 
     def is_own(self, uid: str) -> bool:
         return self._connection.execute(select(own_uids.c.uid).where(own_uids.c.uid == uid)).first() is not None

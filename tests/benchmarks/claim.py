@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.pipeline import StagePlan
+from orchestrator.domain.queue import queues_of
 from orchestrator.service.working import claim_stage, complete_stage
 from tests.benchmarks.measure import Row, percentile
 from tests.benchmarks.site import fill, open_site
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 JOBS: Final = 100_000
 BOUND_MS: Final = 5.0
 _ROUNDS: Final = 100
+_QUEUES: Final = queues_of(["cpu"])
 _MANIFEST: Final = manifest_of("bone_ct", stages=(StagePlan("segment", "cpu", 60.0, 1000),))
 
 
@@ -56,7 +58,7 @@ def _with(what: str, prepare: Callable[[System], None]) -> list[Row]:
 def _round_ms(system: System) -> float:
     workshop = system.workshop()
     start = time.perf_counter()
-    claimed = claim_stage(workshop, ("cpu",), "benchmark")
+    claimed = claim_stage(workshop, _QUEUES, "benchmark")
     assert claimed is not None
     assert complete_stage(workshop, claimed, _MANIFEST, {"results.json": "0" * 64})
     return (time.perf_counter() - start) * 1e3

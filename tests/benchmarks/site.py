@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.domain.job import Job, JobInput, Stage
-from orchestrator.domain.route import PRIORITY_ORDER
+from orchestrator.domain.queue import PRIORITY_ORDER
 from orchestrator.store.records import open_engine
 from orchestrator.store.tables import jobs, stages
 from tests.strategies import START
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from orchestrator.assembly import System
     from orchestrator.domain.job import JobState, StageState
-    from orchestrator.domain.pipeline import Lane
+    from orchestrator.domain.queue import Lane
 
 
 def open_site(folder: Path, **given: str) -> System:

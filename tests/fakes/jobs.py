@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.route import PRIORITY_ORDER
+from orchestrator.domain.queue import PRIORITY_ORDER, Queue
 from orchestrator.ports import ClaimedStage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from orchestrator.domain.job import Job, Stage
@@ -44,7 +44,13 @@ class MemoryJobs:
         if job.id in self._state.jobs:
             kept = self._state.jobs[job.id]
             self._state.jobs[job.id] = replace(
-                kept, state=job.state, reason=job.reason, code=job.code, changed_at=job.changed_at
+                kept,
+                state=job.state,
+                reason=job.reason,
+                code=job.code,
+                changed_at=job.changed_at,
+                review=job.review,
+                is_stale=job.is_stale,
             )
 
     def get(self, job_id: str) -> Job | None:
@@ -73,18 +79,20 @@ class MemoryJobs:
     def stages(self, job_id: str) -> list[Stage]:
         return [stage for stage in self._state.stages.values() if stage.job_id == job_id]
 
-    def claim(self, lanes: Sequence[str], owner: str, now: datetime, lease_until: datetime) -> ClaimedStage | None:
+    def claim(
+        self, queues: Sequence[Queue], owner: str, now: datetime, lease_until: datetime, *, oldest_first: bool = False
+    ) -> ClaimedStage | None:
         free = [
             stage
             for stage in self._state.stages.values()
-            if stage.lane in lanes
+            if Queue(stage.lane, stage.priority) in queues
             and self._is_workable(stage)
             and stage.attempt < stage.attempts_allowed
             and ((stage.state == "ready" and stage.not_before <= now) or self._has_run_out(stage, now))
         ]
         if not free:
             return None
-        first = max(free, key=lambda stage: PRIORITY_ORDER.index(stage.priority))
+        first = free[0] if oldest_first else max(free, key=lambda stage: PRIORITY_ORDER.index(stage.priority))
         claimed = replace(
             first,
             state="leased",
@@ -96,7 +104,10 @@ class MemoryJobs:
             progress_text="",
         )
         self._state.stages[claimed.id] = claimed
-        return ClaimedStage(claimed, self._state.jobs[claimed.job_id])
+        job = self._state.jobs[claimed.job_id]
+        if job.state == "waiting":
+            job = self._state.jobs[job.id] = job.changed("running", now)
+        return ClaimedStage(claimed, job)
 
     def _is_workable(self, stage: Stage) -> bool:
         return self._state.jobs[stage.job_id].state in ("waiting", "running")
@@ -107,7 +118,9 @@ class MemoryJobs:
 
     def _owned(self, stage: Stage) -> Stage | None:
         kept = self._state.stages.get(stage.id)
-        is_owned = kept is not None and kept.attempt == stage.attempt and kept.state == "leased"
+        is_owned = (
+            kept is not None and (kept.attempt, kept.owner) == (stage.attempt, stage.owner) and kept.state == "leased"
+        )
         return kept if is_owned and self._is_workable(stage) else None
 
     def renew(self, stage: Stage, lease_until: datetime, progress: float, text: str) -> bool:
@@ -132,8 +145,39 @@ class MemoryJobs:
             code=stage.code,
             reason=stage.reason,
             artefacts=dict(stage.artefacts),
+            announced_at=stage.announced_at,
         )
         return True
+
+    def reopen(self, stage: Stage) -> bool:
+        kept = self._state.stages[stage.id]
+        if kept.state != "failed":
+            return False
+        self._state.stages[stage.id] = replace(
+            kept,
+            state="ready",
+            not_before=stage.not_before,
+            attempts_allowed=stage.attempts_allowed,
+            finished_at=None,
+            announced_at=None,
+            code="",
+            reason="",
+        )
+        return True
+
+    def unannounced(self, now: datetime, told_before: datetime, limit: int) -> list[Stage]:
+        due = [
+            stage
+            for stage in self._state.stages.values()
+            if ((stage.state == "ready" and stage.not_before <= now) or self._has_run_out(stage, now))
+            and (stage.announced_at is None or stage.announced_at <= told_before)
+            and stage.attempt < stage.attempts_allowed
+        ]
+        return sorted(due, key=lambda stage: -PRIORITY_ORDER.index(stage.priority))[:limit]
+
+    def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
+        for stage_id in stage_ids:
+            self._state.stages[stage_id] = replace(self._state.stages[stage_id], announced_at=now)
 
     def exhausted(self, now: datetime) -> list[ClaimedStage]:
         return [

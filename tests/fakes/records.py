@@ -7,6 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from tests.fakes.jobs import MemoryJobs
+from tests.fakes.offices import MemoryAlarms, MemoryLeases
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
 
@@ -82,6 +83,8 @@ class MemoryUnit:
         self.jobs = MemoryJobs(state)
         self.deliveries = MemoryDeliveries(state)
         self.site = MemorySite(state)
+        self.leases = MemoryLeases(state)
+        self.alarms = MemoryAlarms(state)
 
 
 class MemoryRecords:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from orchestrator.domain.alarm import Alarm
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.route import Decision
@@ -44,6 +45,8 @@ class State:
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     sites: dict[int, SiteFile] = field(default_factory=dict)
     installation: dict[int, str] = field(default_factory=dict)
+    leases: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
+    alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)
 
     def copy(self) -> State:
         return replace(self, **{name: dict(getattr(self, name)) for name in self.__dataclass_fields__})

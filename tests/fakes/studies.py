@@ -100,6 +100,16 @@ class MemoryStudies:
         ]
         return list(dict.fromkeys(study_uid for _, study_uid in sorted(found, key=lambda pair: pair[0])))
 
+    def hold(self, *study_uids: str) -> None:
+        """Writers take turns anyway."""
+
+    def look_again(self, study_uid: str, now: datetime) -> None:
+        for key, row in self._state.series.items():
+            if key[0] == study_uid:
+                self._state.series[key] = replace(row, is_settled=False, look_at=now)
+        if study_uid in self._state.studies:
+            self._state.studies[study_uid] = replace(self._state.studies[study_uid], is_closed=False)
+
     def postpone(self, series_uid: str, look_at: datetime) -> None:
         for (study_uid, uid), row in self._state.series.items():
             if uid == series_uid:

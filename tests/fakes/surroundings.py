@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.errors import Fault, Transient
 from orchestrator.domain.study import Header
 from tests.strategies import START
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.pipeline import Manifest
+    from orchestrator.domain.queue import Queue
 
 
 @dataclass
@@ -45,9 +47,12 @@ class RememberingAnnouncer:
     """The port `Announcer`."""
 
     announced: list[tuple[str, str]] = field(default_factory=list)
+    is_down: bool = False
 
-    def announce(self, lane: str, priority: str) -> None:
-        self.announced.append((lane, priority))
+    def announce(self, queue: Queue, stage_id: str) -> None:
+        if self.is_down:
+            raise Transient(Fault.BROKER_UNREACHABLE)
+        self.announced.append((str(queue), stage_id))
 
 
 class GivenCatalog:

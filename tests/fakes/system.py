@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.delivery import Destination, Node
+from orchestrator.domain.queue import LANES, queues_of
 from orchestrator.ports import BuiltObject
 from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.delivering import Dispatch, deliver_due
@@ -21,7 +22,6 @@ from tests.fakes.surroundings import (
     CountingIdentifiers,
     GivenCatalog,
     GivenHeaders,
-    RememberingAnnouncer,
     SettableClock,
 )
 from tests.strategies import CT_IMAGE, EXPLICIT_LITTLE, STUDY_UID, ct_header, manifest_of
@@ -76,7 +76,6 @@ class FakeSystem:
     records: MemoryRecords = field(default_factory=MemoryRecords)
     clock: SettableClock = field(default_factory=SettableClock)
     identifiers: CountingIdentifiers = field(default_factory=CountingIdentifiers)
-    announcer: RememberingAnnouncer = field(default_factory=RememberingAnnouncer)
     headers: GivenHeaders = field(default_factory=GivenHeaders)
     sender: MemorySender = field(default_factory=MemorySender)
     rulebook: YamlRulebook = field(default_factory=YamlRulebook)
@@ -110,13 +109,12 @@ class FakeSystem:
             GivenCatalog(*self.manifests),
             self.clock,
             self.identifiers,
-            self.announcer,
             QUIET_S,
         )
 
     @cached_property
     def workshop(self) -> Workshop:
-        return Workshop(self.records, self.clock, self.identifiers, self.announcer, LEASE_S)
+        return Workshop(self.records, self.clock, self.identifiers, LEASE_S)
 
     @cached_property
     def dispatch(self) -> Dispatch:
@@ -163,7 +161,7 @@ class FakeSystem:
         self.route()
 
     def claim(self) -> ClaimedStage:
-        claimed = claim_stage(self.workshop, ("cpu", "gpu"), "worker")
+        claimed = claim_stage(self.workshop, queues_of(LANES), "worker")
         assert claimed is not None
         return claimed
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.domain.queue import queues_of
 from orchestrator.domain.route import Decision
 from tests.rows import SERIES, after, delivery_of, job_of, output_of, stage_of
 from tests.strategies import START, STUDY_UID
@@ -32,7 +33,7 @@ def with_stage(records: Records, identifier: str = "j1", *, priority: Any = "rou
 
 def claimed(records: Records, now: datetime = START, *, lanes: tuple[str, ...] = ("cpu",), lease_s: float = 10) -> Any:
     with records.transaction() as unit:
-        return unit.jobs.claim(lanes, "worker", now, now + timedelta(seconds=lease_s))
+        return unit.jobs.claim(queues_of(lanes), "worker", now, now + timedelta(seconds=lease_s))
 
 
 def finished(records: Records, stage: Stage, **given: Any) -> bool:
@@ -92,7 +93,7 @@ def test_jobs_are_listed_by_study_by_state_and_newest_first(records):
 def test_a_claim_leases_the_stage_with_its_job(records):
     stage = with_stage(records)
     found = claimed(records, after(1))
-    assert found.job == job_of()
+    assert found.job == job_of(state="running", changed_at=after(1))
     assert found.stage == replace(
         stage, state="leased", attempt=1, owner="worker", lease_until=after(11), started_at=after(1)
     )
@@ -200,7 +201,7 @@ def test_a_stage_is_claimed_as_often_as_allowed_then_it_is_exhausted(records):
         assert unit.jobs.exhausted(after(19)) == []
         (found,) = unit.jobs.exhausted(after(20))
     assert claimed(records, after(20)) is None
-    assert (found.stage.attempt, found.job) == (2, job_of())
+    assert (found.stage.attempt, found.job) == (2, job_of(state="running", changed_at=START))
     assert finished(records, found.stage, state="failed"), "who gives it up owns its last attempt"
     with records.reading() as unit:
         assert unit.jobs.exhausted(after(1e6)) == []

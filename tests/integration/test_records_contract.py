@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.domain.queue import queues_of
 from orchestrator.domain.study import Header, Patient, RegionFact
 from orchestrator.ports import Association
 from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, output_of, site_of, stage_of
@@ -116,11 +117,11 @@ def test_what_was_committed_is_there_for_the_next_process(store):
     with store.records.transaction() as unit:
         unit.jobs.add(job_of())
         unit.jobs.add_stage(stage_of(job_of()))
-        held = unit.jobs.claim(["cpu"], "worker", START, after(9))
+        held = unit.jobs.claim(queues_of(["cpu"]), "worker", START, after(9))
     again = store.reopened()
     with again.reading() as unit:
         assert unit.studies.get(STUDY_UID).series[0].instances == (ct(),)
-        assert unit.jobs.get("j1") == job_of()
+        assert unit.jobs.get("j1") == held.job
         assert unit.jobs.stages("j1") == [held.stage]
     with again.transaction() as unit:
         assert unit.jobs.renew(held.stage, after(20), 0.5, "")

@@ -81,7 +81,6 @@ def test_a_ready_study_becomes_a_job_with_its_first_stage_and_wakes_a_worker(sys
     assert (job.pipeline, job.state, job.study_revision, job.send) == ("bone_ct", "waiting", 1, ("pacs",))
     assert (job.rule_set_version, job.rules, job.created_at) == (1, (rule(),), system.clock.now())
     assert (stage.name, stage.lane, stage.state, stage.priority) == ("segment", "cpu", "ready", "routine")
-    assert system.announcer.announced == [("cpu", "routine")]
     assert due(system) == []
 
 
@@ -117,7 +116,7 @@ def test_the_same_input_set_makes_no_second_job(system):
     assert [job.primary.series_uid for job in system.jobs()] == ["1.2.3.1"]
 
 
-def test_the_job_of_a_priority_is_announced_with_it(tmp_path):
+def test_the_stage_of_a_job_has_its_priority(tmp_path):
     system = FakeSystem(
         tmp_path,
         manifests=(manifest_of("bone_ct", stages=(StagePlan("infer", "gpu", 60.0, 1000, "optional"),)),),
@@ -126,16 +125,14 @@ def test_the_job_of_a_priority_is_announced_with_it(tmp_path):
     system.receive_and_route(*slices())
     (stage,) = system.stages(system.job().id)
     assert (stage.lane, stage.gpu, stage.priority) == ("gpu", "optional", "stat")
-    assert system.announcer.announced == [("gpu", "stat")]
 
 
-def test_nothing_is_announced_that_was_not_kept(system):
+def test_a_routing_that_could_not_be_kept_is_done_again(system):
     system.receive(*slices())
     system.clock.pass_s(QUIET_S)
     system.records.fail_next = ConnectionError()
     with pytest.raises(ConnectionError):
         system.route()
-    assert system.announcer.announced == []
     assert system.jobs() == []
     system.route()
     assert system.job()
@@ -272,7 +269,6 @@ def test_a_study_that_names_two_patients_is_held_and_no_stage_is_opened(system):
     job = system.job()
     assert (job.state, job.code) == ("held", Fault.IDENTITY_CONFLICT.code)
     assert system.stages(job.id) == []
-    assert system.announcer.announced == []
 
 
 def test_the_same_id_of_another_issuer_is_another_patient(system):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
 from orchestrator.assembly import open_system
+from orchestrator.domain.queue import queues_of
 from orchestrator.telemetry import log_to_stderr
 from workers.consume import Bench, work_until
 
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         installation=system.installation,
         environment=system.settings.environment,
         work_dir=system.settings.work_dir / f"{os.getpid()}-{secrets.token_hex(4)}",
-        lanes=arguments.lanes.split(","),
+        queues=queues_of(arguments.lanes.split(",")),
         owner=f"{socket.gethostname()}:{os.getpid()}",
     )
     work_until(bench, stopping)

@@ -1,0 +1,186 @@
+{{/*
+The whole pod of a long-running component or of the migration:
+(dict "root" $ "component" NAME "it" its values "image" IMAGE "args" LIST "secrets" LIST of Secret and keys
+ "ports" name -> number "probe" name of the port of /healthz, empty for none "drains" whether peers need time to turn away).
+*/}}
+{{- define "tendon.pod" -}}
+{{- $root := .root -}}
+{{- $values := .root.Values -}}
+serviceAccountName: {{ include "tendon.name" (list .root .component) }}
+automountServiceAccountToken: false
+# Service links would set TENDON_ADMIN_PORT and its like to addresses of Services.
+enableServiceLinks: false
+{{- with $values.images.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .it.terminationGracePeriodSeconds }}
+terminationGracePeriodSeconds: {{ int . }}
+{{- end }}
+{{- with .it.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- include "tendon.scheduling" . }}
+containers:
+  - name: {{ .component }}
+    image: {{ include "tendon.image" (list .root .image) }}
+    imagePullPolicy: {{ $values.images.pullPolicy }}
+    args: {{ toJson .args }}
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      capabilities:
+        drop: [ALL]
+    env:
+      {{- include "tendon.settings" . | nindent 6 }}
+    {{- with .ports }}
+    ports:
+      {{- range $name, $number := . }}
+      - name: {{ $name }}
+        containerPort: {{ $number }}
+      {{- end }}
+    {{- end }}
+    {{- with .probe }}
+    startupProbe:
+      httpGet: {path: /healthz, port: {{ . }}}
+      periodSeconds: 2
+      timeoutSeconds: 5
+      failureThreshold: 90
+    livenessProbe:
+      httpGet: {path: /healthz, port: {{ . }}}
+      periodSeconds: 10
+      timeoutSeconds: 5
+      failureThreshold: 6
+    readinessProbe:
+      httpGet: {path: /readyz, port: {{ . }}}
+      periodSeconds: 5
+      timeoutSeconds: 5
+    {{- end }}
+    {{- if .drains }}
+    # The Service forgets this pod before it stops listening.
+    lifecycle:
+      preStop:
+        exec:
+          command: [python, -c, import time; time.sleep(5)]
+    {{- end }}
+    resources:
+      {{- toYaml .it.resources | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      - {name: secrets, mountPath: /run/secrets/tendon, readOnly: true}
+      {{- if .it.scratchSize }}
+      {{- if $values.objects.url }}
+      - {name: scratch, mountPath: /var/lib/tendon}
+      {{- else }}
+      - {name: objects, mountPath: /var/lib/tendon}
+      - {name: scratch, mountPath: /var/lib/tendon/work}
+      {{- end }}
+      {{- if $values.pipelines.existingClaim }}
+      - {name: pipelines, mountPath: /opt/tendon-pipelines, readOnly: true}
+      {{- end }}
+      {{- end }}
+volumes:
+  - name: tmp
+    emptyDir: {sizeLimit: 1Gi}
+  - name: secrets
+    projected:
+      defaultMode: 0440
+      sources:
+        {{- range .secrets }}
+        - secret:
+            {{- toYaml . | nindent 12 }}
+        {{- end }}
+  {{- if .it.scratchSize }}
+  - name: scratch
+    emptyDir: {sizeLimit: {{ .it.scratchSize }}}
+  {{- if not $values.objects.url }}
+  - name: objects
+    persistentVolumeClaim:
+      claimName: {{ include "tendon.claim" $root }}
+  {{- end }}
+  {{- with $values.pipelines.existingClaim }}
+  - name: pipelines
+    persistentVolumeClaim:
+      claimName: {{ . }}
+      readOnly: true
+  {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* Where pods may run; a spread counts the pods of its own component. */}}
+{{- define "tendon.scheduling" -}}
+{{- with .it.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .it.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .it.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $selector := include "tendon.selector" (list .root .component) -}}
+{{- with .it.topologySpread }}
+topologySpreadConstraints:
+  {{- range . }}
+  - topologyKey: {{ .topologyKey }}
+    maxSkew: {{ int .maxSkew }}
+    whenUnsatisfiable: {{ .whenUnsatisfiable }}
+    labelSelector:
+      matchLabels:
+        {{- $selector | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Settings of a role. They stand in the pod itself, so that a changed setting replaces the pod; none is secret. */}}
+{{- define "tendon.settings" -}}
+{{- $values := .root.Values -}}
+{{- $given := dict
+      "DATA_DIR" "/var/lib/tendon"
+      "SECRETS_DIR" "/run/secrets/tendon"
+      "INSTALLATION" $values.site.installation
+      "ENVIRONMENT" $values.site.environment
+      "AE_TITLE" $values.site.aeTitle
+      "TIME_ZONE" $values.site.timeZone
+      "QUIET_SECONDS" $values.site.quietSeconds
+      "LEASE_SECONDS" $values.site.leaseSeconds -}}
+{{- with $values.objects.url }}{{ $given = set $given "OBJECTS_URL" . }}{{ end -}}
+{{- if $values.pipelines.existingClaim }}{{ $given = set $given "PIPELINES_DIR" "/opt/tendon-pipelines" }}{{ end -}}
+{{- with .ports }}
+{{- with .dicom }}{{ $given = merge $given (dict "DICOM_HOST" "0.0.0.0" "DICOM_PORT" .) }}{{ end -}}
+{{- with .http }}{{ $given = merge $given (dict "ADMIN_HOST" "0.0.0.0" "ADMIN_PORT" .) }}{{ end -}}
+{{- with .health }}{{ $given = set $given "HEALTH_PORT" . }}{{ end -}}
+{{- end -}}
+{{- range $name, $value := $given }}
+- {name: TENDON_{{ $name }}, value: {{ toString $value | quote }}}
+{{- end }}
+{{- end -}}
+
+{{/* The Secrets of a component: (list root "database" "broker" "objects" ...), the keys named like the settings. */}}
+{{- define "tendon.secrets" -}}
+{{- $values := (first .).Values -}}
+{{- range rest . }}
+{{- if and (eq . "objects") $values.objects.secretName }}
+- {name: {{ $values.objects.secretName }}}
+{{- else if eq . "database" }}
+- {name: {{ $values.database.secretName }}, items: [{key: TENDON_DATABASE_URL, path: TENDON_DATABASE_URL}]}
+{{- else if eq . "migration" }}
+- {name: {{ default $values.database.secretName $values.database.migrationSecretName }}, items: [{key: TENDON_DATABASE_URL, path: TENDON_DATABASE_URL}]}
+{{- else if eq . "broker" }}
+- {name: {{ $values.broker.secretName }}, items: [{key: TENDON_BROKER_URL, path: TENDON_BROKER_URL}]}
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,39 @@
+"""The few statements that SQLite and PostgreSQL write differently."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection, Table
+
+CHANNEL: Final = "tendon"
+"""The PostgreSQL channel on which changes are told."""
+
+
+def is_postgresql(connection: Connection) -> bool:
+    """Whether writers may work at the same time; SQLite has one writer in all."""
+    return connection.dialect.name == "postgresql"
+
+
+def insert_or_keep(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that knows ON CONFLICT."""
+    return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
+
+
+def hold(connection: Connection, names: Iterable[str]) -> None:
+    """Take turns with every other transaction that holds one of these names, until this one ends."""
+    if is_postgresql(connection):
+        for name in sorted(set(names)):
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
+def ring(connection: Connection) -> None:
+    """Wake who waits for changes, when this transaction is committed; on SQLite each commit is seen anyway."""
+    if is_postgresql(connection):
+        connection.execute(select(func.pg_notify(CHANNEL, "")))
