@@ -1,11 +1,14 @@
 {{/*
 The whole pod of a long-running component or of the migration:
-(dict "root" $ "component" NAME "it" its values "image" IMAGE "args" LIST "secrets" LIST of Secret and keys
- "ports" name -> number "probe" name of the port of /healthz, empty for none "drains" whether peers need time to turn away).
+(dict "root" $ "component" NAME "it" its values "image" IMAGE "args" LIST "secrets" LIST "ports" name -> number
+ "probe" port of /healthz and /readyz, none for a Job  "objects" whether it reads or writes objects
+ "drains" whether callers need time to turn to another pod).
 */}}
 {{- define "tendon.pod" -}}
 {{- $root := .root -}}
 {{- $values := .root.Values -}}
+{{- $shared := and .objects (not $values.objects.url) -}}
+{{- $pipelines := and .objects $values.pipelines.existingClaim -}}
 serviceAccountName: {{ include "tendon.name" (list .root .component) }}
 automountServiceAccountToken: false
 # Service links would set TENDON_ADMIN_PORT and its like to addresses of Services.
@@ -42,7 +45,7 @@ containers:
       capabilities:
         drop: [ALL]
     env:
-      {{- include "tendon.settings" . | nindent 6 }}
+      {{- include "tendon.settings" . | trim | nindent 6 }}
     {{- with .ports }}
     ports:
       {{- range $name, $number := . }}
@@ -78,16 +81,14 @@ containers:
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
       - {name: secrets, mountPath: /run/secrets/tendon, readOnly: true}
-      {{- if .it.scratchSize }}
-      {{- if $values.objects.url }}
-      - {name: scratch, mountPath: /var/lib/tendon}
-      {{- else }}
+      {{- if $shared }}
       - {name: objects, mountPath: /var/lib/tendon}
       - {name: scratch, mountPath: /var/lib/tendon/work}
+      {{- else }}
+      - {name: scratch, mountPath: /var/lib/tendon}
       {{- end }}
-      {{- if $values.pipelines.existingClaim }}
+      {{- if $pipelines }}
       - {name: pipelines, mountPath: /opt/tendon-pipelines, readOnly: true}
-      {{- end }}
       {{- end }}
 volumes:
   - name: tmp
@@ -96,24 +97,19 @@ volumes:
     projected:
       defaultMode: 0440
       sources:
-        {{- range .secrets }}
-        - secret:
-            {{- toYaml . | nindent 12 }}
-        {{- end }}
-  {{- if .it.scratchSize }}
+        {{- include "tendon.secrets" . | trim | nindent 8 }}
   - name: scratch
-    emptyDir: {sizeLimit: {{ .it.scratchSize }}}
-  {{- if not $values.objects.url }}
+    emptyDir: {sizeLimit: {{ default "100Mi" .it.scratchSize }}}
+  {{- if $shared }}
   - name: objects
     persistentVolumeClaim:
       claimName: {{ include "tendon.claim" $root }}
   {{- end }}
-  {{- with $values.pipelines.existingClaim }}
+  {{- if $pipelines }}
   - name: pipelines
     persistentVolumeClaim:
-      claimName: {{ . }}
+      claimName: {{ $pipelines }}
       readOnly: true
-  {{- end }}
   {{- end }}
 {{- end -}}
 
@@ -157,11 +153,14 @@ topologySpreadConstraints:
       "TIME_ZONE" $values.site.timeZone
       "QUIET_SECONDS" $values.site.quietSeconds
       "LEASE_SECONDS" $values.site.leaseSeconds -}}
-{{- with $values.objects.url }}{{ $given = set $given "OBJECTS_URL" . }}{{ end -}}
-{{- if $values.pipelines.existingClaim }}{{ $given = set $given "PIPELINES_DIR" "/opt/tendon-pipelines" }}{{ end -}}
+{{- range $name := list "url" "endpoint" "region" }}
+{{- with get $values.objects $name }}{{ $given = set $given (printf "OBJECTS_%s" (upper $name)) . }}{{ end }}
+{{- end -}}
+{{- if and .objects $values.pipelines.existingClaim }}{{ $given = set $given "PIPELINES_DIR" "/opt/tendon-pipelines" }}{{ end -}}
 {{- with .ports }}
 {{- with .dicom }}{{ $given = merge $given (dict "DICOM_HOST" "0.0.0.0" "DICOM_PORT" .) }}{{ end -}}
-{{- with .http }}{{ $given = merge $given (dict "ADMIN_HOST" "0.0.0.0" "ADMIN_PORT" .) }}{{ end -}}
+{{- $given = set $given "ADMIN_HOST" "0.0.0.0" -}}
+{{- with .http }}{{ $given = set $given "ADMIN_PORT" . }}{{ end -}}
 {{- with .health }}{{ $given = set $given "HEALTH_PORT" . }}{{ end -}}
 {{- end -}}
 {{- range $name, $value := $given }}
@@ -169,18 +168,20 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* The Secrets of a component: (list root "database" "broker" "objects" ...), the keys named like the settings. */}}
+{{/* The Secrets of a component, by kind; their keys are named like the settings they hold. */}}
 {{- define "tendon.secrets" -}}
-{{- $values := (first .).Values -}}
-{{- range rest . }}
-{{- if and (eq . "objects") $values.objects.secretName }}
-- {name: {{ $values.objects.secretName }}}
-{{- else if eq . "database" }}
-- {name: {{ $values.database.secretName }}, items: [{key: TENDON_DATABASE_URL, path: TENDON_DATABASE_URL}]}
-{{- else if eq . "migration" }}
-- {name: {{ default $values.database.secretName $values.database.migrationSecretName }}, items: [{key: TENDON_DATABASE_URL, path: TENDON_DATABASE_URL}]}
-{{- else if eq . "broker" }}
-- {name: {{ $values.broker.secretName }}, items: [{key: TENDON_BROKER_URL, path: TENDON_BROKER_URL}]}
+{{- $database := .root.Values.database -}}
+{{- $names := dict
+      "TENDON_DATABASE_URL" $database.secretName
+      "TENDON_BROKER_URL" .root.Values.broker.secretName -}}
+{{- if not .probe }}{{ $names = set $names "TENDON_DATABASE_URL" (default $database.secretName $database.migrationSecretName) }}{{ end -}}
+{{- range .secrets }}
+- secret:
+    name: {{ get $names . }}
+    items: [{key: {{ . }}, path: {{ . }}}]
 {{- end }}
+{{- if and .objects .root.Values.objects.secretName }}
+- secret:
+    name: {{ .root.Values.objects.secretName }}
 {{- end }}
 {{- end -}}
