@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+from orchestrator.domain.circuit import back_off
+from orchestrator.domain.errors import Fault
+from orchestrator.domain.route import RELEASE_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.job import JobState
     from orchestrator.domain.queue import Priority
+    from orchestrator.domain.review import Verdict
     from orchestrator.domain.route import Release
 
 DestinationKind = Literal["dicom", "dicomweb", "fhir", "hl7v2", "folder"]
@@ -19,8 +24,16 @@ Proof = Literal["commitment", "query", "ack"]
 DeliveryState = Literal["waiting", "sent", "accepted", "proven", "held", "quarantined", "superseded", "withdrawn"]
 OutputKind = Literal["seg", "sr", "fhir", "picture", "page"]
 
-PATIENCE = timedelta(hours=72)
-SUPERSEDED_REASON = "a newer result takes its place"
+Errand = Literal["send", "prove"]
+
+PATIENCE: Final = timedelta(hours=72)
+PROOF_CEILING_S: Final = 3600.0
+"""How seldom a proof that is late is asked for at last: each asking costs the destination a query."""
+ASKED_BEFORE_RESEND: Final = 4
+MAX_BATCH: Final = 500
+SUPERSEDED_REASON: Final = "a newer result takes its place"
+WAITS_FOR_REVIEW: Final = "waits for a person's review"
+_REVIEWED: Final[tuple[Verdict, ...]] = ("accepted", "corrected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where results go. `profile` names the shapes it is given, `proof` how arrival is proven."""
+    """Where results go. `profile` names the shapes it is given, `proof` how arrival is proven.
+
+    At most `max_batch` objects go over one association, and `max_per_s` a second.
+    """
 
     name: str
     kind: DestinationKind
@@ -55,6 +71,8 @@ class Destination:
     production: bool = False
     patient_system: str = ""
     patient_systems: tuple[tuple[str, str], ...] = ()
+    max_batch: int = MAX_BATCH
+    max_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +93,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One output on its way to one destination."""
+    """One output on its way to one destination.
+
+    `attempt` rises with every sending and, with `state` and `tries`, fences who comes too late (I2). `tries` counts
+    what went amiss in its present state. Patience with it begins anew when a person resumes it.
+    """
 
     id: str
     job_id: str
@@ -90,22 +112,89 @@ class Delivery:
     proof: str = ""
     proven_at: datetime | None = None
     priority: Priority = "routine"
+    attempt: int = 0
+    resumed_at: datetime | None = None
 
     @property
     def is_fresh(self) -> bool:
         """Accepted this moment and not asked for yet: its proof is not late, only not there yet."""
         return self.state == "accepted" and not self.proof and self.tries == 0
 
-    def later(self, now: datetime, *, code: str, reason: str) -> Delivery:
-        """After a failure that may pass: back-off doubling from 1 s to 60 s, quarantine after 72 h."""
-        if now - self.created_at >= PATIENCE:
+    @property
+    def waits_for_release(self) -> bool:
+        """Held since it was opened; what else its job sends need not wait with it."""
+        return self.state == "held" and (self.reason == WAITS_FOR_REVIEW or self.code == Fault.PATIENT_UNKNOWN.code)
+
+    @property
+    def fence(self) -> tuple[str, int, int]:
+        """What a change must find unchanged since the delivery was read."""
+        return self.state, self.attempt, self.tries
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Whether it was tried for as long as anybody has patience."""
+        return now - (self.resumed_at or self.created_at) >= PATIENCE
+
+    def is_to_be_sent_again(self, now: datetime) -> bool:
+        """Accepted, but asked for in vain again and again: it may have been forgotten."""
+        return self.tries > 0 and self.tries % ASKED_BEFORE_RESEND == 0 and not self.is_overdue(now)
+
+    def sending(self) -> Delivery:
+        """Just before it is sent. What was accepted before stays so whatever becomes of a second sending."""
+        return replace(self, state="accepted" if self.state == "accepted" else "sent", attempt=self.attempt + 1)
+
+    def not_tried(self) -> Delivery:
+        """After its association ended before it was its turn."""
+        return self if self.state == "accepted" else replace(self, state="waiting")
+
+    def unreachable(self, now: datetime, reason: str) -> Delivery:
+        """After no answer: back-off from 1 s to 60 s, quarantine after 72 h."""
+        if self.state == "accepted":
+            return self.not_shown(now)
+        code = Fault.PEER_UNREACHABLE.code
+        if self.is_overdue(now):
             return self.quarantined(code=code, reason=reason)
-        delay_s = min(2.0**self.tries, 60.0)
-        return replace(self, tries=self.tries + 1, due_at=now + timedelta(seconds=delay_s), code=code, reason=reason)
+        due_at = now + back_off(self.tries, self.id)
+        return replace(self, state="waiting", tries=self.tries + 1, due_at=due_at, code=code, reason=reason)
+
+    def refused(self, now: datetime, reason: str) -> Delivery:
+        """After a refusal for good. What was accepted before is only not shown yet."""
+        if self.state == "accepted":
+            return self.not_shown(now)
+        return self.quarantined(code=Fault.PEER_REFUSED.code, reason=reason)
+
+    def accepted(self, now: datetime, *, proof: Proof, reason: str) -> Delivery:
+        """After an acknowledgement, which is all there will be where nothing better proves it."""
+        if self.state == "accepted":
+            return replace(self, due_at=now)
+        shown = "ack" if proof == "ack" else ""
+        return replace(self, state="accepted", tries=0, due_at=now, proof=shown, code="", reason=reason)
+
+    def acknowledged(self) -> Delivery:
+        """Nothing better than the acknowledgement is asked for any more."""
+        return replace(self, proof="ack", code="", reason="")
+
+    def not_shown(self, now: datetime) -> Delivery:
+        """Accepted and asked for in vain: asked again, less and less often, and never given up (I4)."""
+        due_at = now + back_off(self.tries, self.id, PROOF_CEILING_S)
+        fault = Fault.NOT_PROVEN
+        return replace(self, tries=self.tries + 1, due_at=due_at, code=fault.code, reason=fault.value.meaning)
+
+    def proven(self, now: datetime, proof: str) -> Delivery:
+        """The destination shows it. A warning it was accepted with stays."""
+        reason = "" if self.code else self.reason
+        return replace(self, state="proven", proof=proof, proven_at=now, code="", reason=reason)
 
     def quarantined(self, *, code: str, reason: str) -> Delivery:
         """After a refusal for good: nothing more happens until a person acts."""
         return replace(self, state="quarantined", tries=self.tries + 1, code=code, reason=reason)
+
+    def resumed(self, now: datetime) -> Delivery:
+        """After a person asked to try again: as new, with all patience."""
+        return replace(self, state="waiting", due_at=now, tries=0, code="", reason="", resumed_at=now)
+
+    def stopped(self, state: DeliveryState, *, code: str = "", reason: str) -> Delivery:
+        """Not to be sent, at least for now: `held`, `superseded` or `withdrawn`."""
+        return replace(self, state=state, code=code, reason=reason)
 
 
 def wants(destination: Destination, kind: OutputKind) -> bool:
@@ -115,6 +204,18 @@ def wants(destination: Destination, kind: OutputKind) -> bool:
     if destination.kind == "folder" and destination.profile != "fhir":
         return True
     return kind == "fhir"
+
+
+def opening(
+    destination: Destination, *, release: Release, review: Verdict, has_patient: bool
+) -> tuple[DeliveryState, str, str]:
+    """In which state a delivery to this destination begins, with code and reason (I9)."""
+    if destination.kind in ("fhir", "hl7v2") and not has_patient:
+        return "held", Fault.PATIENT_UNKNOWN.code, Fault.PATIENT_UNKNOWN.value.remedy
+    strictest = max((release, destination.release), key=RELEASE_ORDER.index)
+    if strictest == "shadow" or (strictest == "after_review" and review not in _REVIEWED):
+        return "held", "", WAITS_FOR_REVIEW
+    return "waiting", "", ""
 
 
 def job_state(deliveries: Iterable[Delivery]) -> tuple[JobState, str]:

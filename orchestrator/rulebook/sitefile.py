@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.domain.delivery import Destination, Node
+from orchestrator.domain.delivery import MAX_BATCH, Destination, Node
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.rulebook.reading import parse_yaml, word
 
@@ -58,6 +58,8 @@ class _DestinationText(_Text):
     production: bool = False
     patient_system: str = ""
     patient_systems: dict[str, str] = {}
+    max_batch: int = Field(default=MAX_BATCH, ge=1, le=10_000)
+    max_per_s: float | None = Field(default=None, ge=0.01, allow_inf_nan=False)
 
 
 class _SiteText(_Text):

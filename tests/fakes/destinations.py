@@ -20,6 +20,7 @@ class MemorySender:
 
     `down`: names of destinations that do not answer. `refuses`: names of outputs refused for good. `forgets`: how
     many of the next outputs it accepts and loses. `is_blind`: it keeps all and shows nothing. `breaks`: it raises this.
+    `ends_over`: names of outputs over which it ends the association. `detail`: what it says when it accepts.
     `on_send` is called once an output lies there, before the answer is given.
     """
 
@@ -30,6 +31,8 @@ class MemorySender:
     is_blind: bool = False
     refuses: frozenset[str] = frozenset()
     forgets: int = 0
+    ends_over: frozenset[str] = frozenset()
+    detail: str = ""
     breaks: dict[str, Exception] = field(default_factory=dict)
     on_send: Callable[[], None] = lambda: None
 
@@ -37,7 +40,12 @@ class MemorySender:
         self.calls.append((destination.name, tuple(output.name for output, _ in outputs)))
         if destination.name in self.breaks:
             raise self.breaks[destination.name]
-        return [self._take(destination, output, Path(path)) for output, path in outputs]
+        answers = [self._take(destination, output, Path(path)) for output, path in self._before_the_end(outputs)]
+        return answers + [Sent(output.id, "unreachable", "it ended") for output, _ in outputs[len(answers) :]]
+
+    def _before_the_end(self, outputs: Sequence[tuple[Output, str]]) -> Sequence[tuple[Output, str]]:
+        names = [output.name for output, _ in outputs]
+        return outputs[: next((k for k, name in enumerate(names) if name in self.ends_over), len(outputs))]
 
     def _take(self, destination: Destination, output: Output, path: Path) -> Sent:
         if destination.name in self.down:
@@ -49,7 +57,7 @@ class MemorySender:
         else:
             self.shown[destination.name, output.name] = path.read_bytes()
         self.on_send()
-        return Sent(output.id, "accepted")
+        return Sent(output.id, "accepted", self.detail)
 
     def prove(self, destination: Destination, outputs: Sequence[Output]) -> dict[str, str]:
         self.questions.append((destination.name, tuple(output.name for output in outputs)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -11,6 +12,7 @@ from orchestrator.domain.delivery import PATIENCE, Destination
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.study import Patient
 from orchestrator.ports import BuiltObject
+from orchestrator.service.settling import settle_job
 from tests.fakes.system import PACS, SEG, SHARE, FakeSystem, rule, slices
 from tests.strategies import CT_IMAGE, EXPLICIT_LITTLE
 
@@ -104,31 +106,96 @@ def test_what_was_accepted_and_forgotten_is_sent_again(system):
     assert list(system.sender.shown.values()) == [SEG.data]
 
 
-def test_a_destination_that_never_shows_what_it_accepts_is_quarantined_after_72_hours(system):
+def test_what_was_accepted_is_never_given_up_however_late_its_proof_is(system):
     system.sender.is_blind = True
-    while system.deliver():
-        assert states(system) == ["accepted"] or system.clock.now() - system.delivery().created_at >= PATIENCE
+    system.deliver()
+    while system.clock.now() < system.delivery().created_at + 2 * PATIENCE:
+        assert (system.delivery().state, system.delivery().code) == ("accepted", Fault.NOT_PROVEN.code)
+        assert system.job().state == "done"
+        system.clock.moment = system.delivery().due_at
+        assert system.deliver() == 1
+    system.sender.is_blind = False
+    system.clock.moment = system.delivery().due_at
+    system.deliver()
+    assert system.delivery().state == "proven"
+
+
+def test_a_late_proof_is_asked_for_less_and_less_often_down_to_once_an_hour(system):
+    system.sender.is_blind = True
+    system.deliver()
+    waits = []
+    for _ in range(20):
+        waits.append((system.delivery().due_at - system.clock.now()).total_seconds())
+        system.clock.moment = system.delivery().due_at
+        system.deliver()
+    for tries, wait_s in enumerate(waits):
+        longest_s = min(2**tries, 3600)
+        assert longest_s / 2 <= wait_s <= longest_s
+
+
+def test_what_is_never_shown_is_not_sent_again_for_ever(system):
+    system.sender.is_blind = True
+    system.deliver()
+    while system.clock.now() < system.delivery().created_at + PATIENCE:
+        system.clock.moment = system.delivery().due_at
+        system.deliver()
+    sent = len(system.sender.calls)
+    assert 2 < sent < 30
+    for _ in range(50):
+        system.clock.moment = system.delivery().due_at
+        system.deliver()
+    assert len(system.sender.calls) == sent
+
+
+@pytest.mark.parametrize("answer", ["down", "refuses", "breaks"])
+def test_what_was_accepted_stays_so_when_it_cannot_be_sent_a_second_time(system, answer):
+    system.sender.is_blind = True
+    system.deliver()
+    faults = {"down": frozenset({"pacs"}), "refuses": frozenset(system.sender.sent), "breaks": {"pacs": KeyError()}}
+    setattr(system.sender, answer, faults[answer])
+    for _ in range(10):
         system.clock.pass_s(3600)
+        system.deliver()
+        assert (system.delivery().state, system.job().state) == ("accepted", "done")
+
+
+def test_a_warning_at_acceptance_stays_in_sight_once_it_is_proven(system):
+    system.sender.detail = "stored with warning 0xB000"
+    system.deliver()
+    assert (system.delivery().state, system.delivery().reason) == ("proven", "stored with warning 0xB000")
+
+
+def test_late_proofs_are_not_asked_for_where_an_acknowledgement_has_become_enough(system):
+    system.sender.is_blind = True
+    system.deliver()
+    system.decide(rule(), destinations=(replace(PACS, proof="ack"),))
+    system.clock.pass_s(1)
+    asked = len(system.sender.questions)
+    system.deliver()
     delivery = system.delivery()
-    assert (delivery.state, delivery.code) == ("quarantined", Fault.NOT_PROVEN.code)
-    assert (system.job().state, system.job().reason) == ("failed", Fault.NOT_PROVEN.value.meaning)
+    assert (delivery.state, delivery.proof, delivery.reason, delivery.code) == ("accepted", "ack", "", "")
+    assert len(system.sender.questions) == asked
+    system.clock.pass_s(1e6)
+    assert system.deliver() == 0
 
 
 # unreachable
 
 
-def test_a_destination_that_does_not_answer_is_tried_with_back_off_from_1_to_60_s(system):
+def test_a_destination_that_does_not_answer_is_tried_less_and_less_often_but_every_minute(system):
     system.sender.down = frozenset({"pacs"})
-    for delay_s in (1, 2, 4, 8, 16, 32, 60, 60):
-        assert system.deliver() == 1
-        delivery = system.delivery()
-        assert (delivery.state, delivery.code) == ("waiting", Fault.PEER_UNREACHABLE.code)
-        assert (delivery.due_at - system.clock.now()).total_seconds() == delay_s
-        system.clock.pass_s(delay_s - 0.1)
-        assert system.deliver() == 0
-        system.clock.pass_s(0.1)
+    tried_at = []
+    while len(tried_at) < 20:
+        if system.deliver():
+            tried_at.append(system.clock.now())
+            assert (system.delivery().state, system.delivery().code) == ("waiting", Fault.PEER_UNREACHABLE.code)
+        system.clock.pass_s(0.25)
+    waits = [(later - sooner).total_seconds() for sooner, later in pairwise(tried_at)]
+    assert 0.5 <= waits[0] <= 1.25
+    assert all(30 <= wait_s <= 60.25 for wait_s in waits[-5:])
     assert (system.job().state, system.job().reason) == ("delivering", "nobody answers")
     system.sender.down = frozenset()
+    system.clock.pass_s(60)
     system.deliver()
     assert system.delivery().state == "proven"
     assert (system.job().state, system.job().reason) == ("done", "")
@@ -362,7 +429,11 @@ def test_a_job_that_failed_by_one_delivery_is_done_once_that_one_arrives(system)
 def test_a_released_delivery_of_a_held_job_is_sent(tmp_path):
     system = reported(tmp_path, destinations=(replace(PACS, release="after_review"),))
     assert system.job().state == "held"
-    system.change_delivery(state="waiting")
+    with system.records.transaction() as unit:
+        before = unit.deliveries.of_job(system.job().id)
+        unit.deliveries.save(replace(before[0], state="waiting"))
+        settle_job(unit, system.job().id, before, system.clock.now())
+    assert system.job().state == "delivering"
     system.deliver()
     assert system.job().state == "done"
 

@@ -49,6 +49,13 @@ def test_the_ehr_waits_for_a_review_unless_it_says_otherwise_and_images_do_not()
     }
 
 
+def test_a_destination_takes_500_objects_at_a_time_and_as_many_a_second_as_come_unless_it_says_otherwise():
+    _, destinations, _ = parse_site(
+        "destinations: [{name: a, kind: folder, path: a}, {name: b, kind: folder, path: b, max_batch: 9, max_per_s: 2}]"
+    )
+    assert [(d.max_batch, d.max_per_s) for d in destinations] == [(500, None), (9, 2.0)]
+
+
 def test_a_node_may_not_send_unless_it_says_so():
     nodes, _, _ = parse_site("nodes: [{name: ct1, ae_title: CT1, host: h}]")
     assert nodes == (Node("ct1", "CT1", "h", 104, may_send=False),)
@@ -93,6 +100,9 @@ def faults() -> list[tuple[str, str]]:
         (f"destinations: [{{{pacs}, proof: hope}}]", "destinations[0].proof"),
         (f"destinations: [{{{pacs}, release: never}}]", "destinations[0].release"),
         (f"destinations: [{{{pacs}, patient_systems: {{MAIN: 1}}}}]", "destinations[0].patient_systems.MAIN"),
+        (f"destinations: [{{{pacs}, max_batch: 0}}]", "destinations[0].max_batch"),
+        (f"destinations: [{{{pacs}, max_per_s: 0}}]", "destinations[0].max_per_s"),
+        (f"destinations: [{{{pacs}, max_per_s: .inf}}]", "destinations[0].max_per_s"),
         (f"destinations: [{{{pacs}}}, {{{pacs}}}]", "destinations[1].name"),
         ("rules: {name: CT}", "rules"),
         ("rules: [CT]", "rules[0]"),
@@ -180,6 +190,8 @@ destinations = st.builds(
     production=st.booleans(),
     patient_system=texts,
     patient_systems=st.dictionaries(texts, texts, max_size=3).map(lambda systems: tuple(systems.items())),
+    max_batch=st.integers(1, 10_000),
+    max_per_s=st.none() | st.floats(0.01, 1e6),
 )
 sites = st.builds(
     SiteFile,
