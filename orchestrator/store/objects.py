@@ -1,4 +1,4 @@
-"""Objects in a directory, named by their content: the port `Objects` with the fsync discipline of I1.
+"""Objects in a directory, named by their content: the port `Shelves` with the fsync discipline of I1.
 
 Write under a temporary name, fsync the file, rename, fsync the folder. A failed fsync is never
 retried into a success (PostgreSQL's lesson): the temporary file is removed and the caller told.
@@ -8,43 +8,45 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Broken, Fault
-from orchestrator.ports import StoredObject
+from orchestrator.store.spool import ABANDONED_S, DIGEST_LENGTH, Spool, free_bytes, is_digest, moment_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from orchestrator.ports import ObjectWriter
+    from orchestrator.keeping import ObjectWriter
 
 _INCOMING: Final = "incoming"
-_CHUNK: Final = 1 << 20
-_DIGEST_LENGTH: Final = 64
+_LEAVING: Final = "leaving"
 
 
 class DirectoryObjects:
-    """Objects under `folder/<first two digits>/<digest>`."""
+    """Objects under `folder/<first two digits>/<digest>`; what is about to be removed passes through `leaving`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._incoming = folder / _INCOMING
+        self._leaving = folder / _LEAVING
+        self._spool = Spool(folder / _INCOMING)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (_INCOMING, *(f"{first:02x}" for first in range(256))):
+        for name in (_INCOMING, _LEAVING, *(f"{first:02x}" for first in range(256))):
             (folder / name).mkdir(exist_ok=True)
         sync_folder(folder)
         sync_folder(folder.parent)
 
     def begin(self) -> ObjectWriter:
-        return _Writer(self._incoming / secrets.token_hex(16), self._place)
+        return self._spool.begin(self._place)
 
-    def _place(self, temporary: Path, digest: str) -> None:
-        folder = self._folder / digest[:2]
-        temporary.rename(folder / digest)
-        sync_folder(folder)
+    def _place(self, temporary: Path, handle: int, digest: str) -> None:
+        os.fsync(handle)
+        path = self._at(digest)
+        temporary.rename(path)
+        sync_folder(path.parent)
+
+    def _at(self, digest: str) -> Path:
+        return self._folder / digest[:2] / digest
 
     def read(self, digest: str) -> bytes:
         path = self._existing(digest)
@@ -68,70 +70,56 @@ class DirectoryObjects:
         return str(path)
 
     def _existing(self, digest: str) -> Path:
-        path = self._folder / digest[:2] / digest
-        if len(digest) != _DIGEST_LENGTH or not digest.isalnum() or not path.is_file():
-            raise Broken(Fault.NOT_FOUND, f"object {digest[:_DIGEST_LENGTH]} is not stored")
-        return path
+        if not self.holds(digest):
+            raise Broken(Fault.NOT_FOUND, f"object {digest[:DIGEST_LENGTH]} is not stored")
+        return self._at(digest)
+
+    def holds(self, digest: str) -> bool:
+        if not is_digest(digest):
+            return False
+        path = self._at(digest)
+        if not path.is_file():
+            with suppress(OSError):
+                (self._leaving / digest).rename(path)
+        return path.is_file()
 
     def free_bytes(self) -> int:
-        state = os.statvfs(self._folder)
-        return state.f_bavail * state.f_frsize
+        return free_bytes(self._folder)
 
-    def sweep(self) -> int:
-        """Remove what writers left behind when their process died; returns how many files."""
-        left = list(self._incoming.iterdir())
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+    def old(self, shelf: str, age_s: float) -> dict[str, str]:
+        """What a sweeper that died had in hand goes back first."""
+        for aside in self._leaving.glob(f"{shelf}*"):
+            if self.holds(aside.name):
+                aside.unlink(missing_ok=True)
+        before_ns = moment_ns(self._folder) - int(age_s * 1e9)
+        found = {}
+        with os.scandir(self._folder / shelf) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    state = entry.stat(follow_symlinks=False)
+                    if is_digest(entry.name) and state.st_mtime_ns <= before_ns:
+                        found[entry.name] = _stamp(state)
+        return found
 
-
-class _Writer:
-    """The port `ObjectWriter` on one temporary file."""
-
-    def __init__(self, temporary: Path, place: Callable[[Path, str], None]) -> None:
-        self._temporary = temporary
-        self._place = place
-        self._hash = hashlib.sha256()
-        self._size = 0
+    def remove(self, digest: str, stamp: str) -> bool:
+        """Taken aside before it is looked at, so that no writer can put another in its place meanwhile."""
+        aside = self._leaving / digest
         try:
-            self._file: BinaryIO | None = temporary.open("xb", buffering=_CHUNK)
-        except OSError as error:
-            raise _not_stored(error) from error
+            self._at(digest).rename(aside)
+            if _stamp(aside.stat()) == stamp:
+                aside.unlink()
+                return True
+            aside.rename(self._at(digest))
+        except FileNotFoundError:
+            return False
+        return False
 
-    def write(self, data: bytes) -> None:
-        assert self._file is not None, "the object is already committed"
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise _not_stored(error) from error
-        self._hash.update(data)
-        self._size += len(data)
-
-    def commit(self) -> StoredObject:
-        assert self._file is not None, "the object is already committed"
-        digest = self._hash.hexdigest()
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
-            self._place(self._temporary, digest)
-        except OSError as error:
-            self.discard()
-            raise _not_stored(error) from error
-        return StoredObject(digest, self._size)
-
-    def discard(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
-            self._file = None
-        with suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+    def sweep(self, age_s: float = ABANDONED_S) -> int:
+        return self._spool.sweep(age_s)
 
 
-def _not_stored(error: OSError) -> Broken:
-    return Broken(Fault.STORE_FAILED, f"the object could not be made durable: {error.strerror}")
+def _stamp(state: os.stat_result) -> str:
+    return f"{state.st_mtime_ns} {state.st_ino}"
 
 
 def _unreadable(digest: str, error: OSError) -> Broken:

@@ -1,28 +1,35 @@
-"""Objects in memory: the port `Objects`. Paths lead to files in a folder given, written when they are asked for."""
+"""Objects in memory: the port `Shelves`. Paths lead to files in a folder given, written when they are asked for."""
 
 from __future__ import annotations
 
 import hashlib
+from itertools import count
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import Broken, Fault
-from orchestrator.ports import StoredObject
+from orchestrator.keeping import StoredObject
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.ports import ObjectWriter
+    from orchestrator.keeping import ObjectWriter
 
 
 class MemoryObjects:
-    """Keeps what was committed; `free` is what it says of its room, `damage` changes an object's bytes."""
+    """Keeps what was committed; `free` is what it says of its room, `damage` changes an object's bytes.
+
+    `now_s` is the store's own clock.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._writings = count(1)
+        self._written: dict[str, tuple[float, str]] = {}
         self.kept: dict[str, bytes] = {}
         self.free = 1 << 40
         self.writers = 0
         self.is_failing = False
+        self.now_s = 0.0
 
     def begin(self) -> ObjectWriter:
         self.writers += 1
@@ -42,8 +49,35 @@ class MemoryObjects:
         path.write_bytes(data)
         return str(path)
 
+    def holds(self, digest: str) -> bool:
+        return digest in self.kept
+
     def free_bytes(self) -> int:
         return self.free
+
+    def old(self, shelf: str, age_s: float) -> dict[str, str]:
+        return {
+            digest: stamp
+            for digest, (written_s, stamp) in self._written.items()
+            if digest.startswith(shelf) and written_s <= self.now_s - age_s
+        }
+
+    def remove(self, digest: str, stamp: str) -> bool:
+        if self._written.get(digest, (0.0, ""))[1] != stamp:
+            return False
+        del self._written[digest], self.kept[digest]
+        return True
+
+    def sweep(self, age_s: float) -> int:
+        """Writers of a test never die."""
+        return 0
+
+    def place(self, data: bytes) -> StoredObject:
+        """What a commit does."""
+        digest = hashlib.sha256(data).hexdigest()
+        self.kept[digest] = data
+        self._written[digest] = (self.now_s, str(next(self._writings)))
+        return StoredObject(digest, len(data))
 
     def keep(self, data: bytes) -> str:
         """Store bytes at once; gives their digest."""
@@ -68,9 +102,7 @@ class MemoryWriter:
     def commit(self) -> StoredObject:
         if self._objects.is_failing:
             raise Broken(Fault.STORE_FAILED)
-        digest = hashlib.sha256(self._data).hexdigest()
-        self._objects.kept[digest] = bytes(self._data)
-        return StoredObject(digest, len(self._data))
+        return self._objects.place(bytes(self._data))
 
     def discard(self) -> None:
         self._data.clear()

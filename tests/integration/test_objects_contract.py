@@ -1,4 +1,4 @@
-"""What the port `Objects` promises, on the fake and on the directory."""
+"""What the ports `Objects` and `Shelves` promise, on the fake, on the directory and on a bucket."""
 
 from __future__ import annotations
 
@@ -10,14 +10,40 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import Broken, Fault
-from orchestrator.ports import StoredObject
+from orchestrator.keeping import StoredObject
+from orchestrator.store.bucket import BucketObjects
 from orchestrator.store.objects import DirectoryObjects
 from tests.fakes.objects import MemoryObjects
+from tests.servers.s3 import KEY_ID, REGION, SECRET, s3_server
 
 
-@pytest.fixture(params=["fake", "directory"])
+@pytest.fixture(scope="module")
+def s3():
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3):
+    return s3.new_bucket()
+
+
+@pytest.fixture(params=["fake", "directory", "bucket"])
 def objects(request, tmp_path):
-    return MemoryObjects(tmp_path) if request.param == "fake" else DirectoryObjects(tmp_path / "objects")
+    if request.param == "fake":
+        return MemoryObjects(tmp_path)
+    if request.param == "directory":
+        return DirectoryObjects(tmp_path / "objects")
+    bucket = request.getfixturevalue("bucket")
+    return BucketObjects(
+        bucket.url,
+        tmp_path,
+        cache_bytes=1 << 20,
+        endpoint=bucket.endpoint,
+        region=REGION,
+        key_id=KEY_ID,
+        secret=SECRET,
+    )
 
 
 def sha256(data: bytes) -> str:
@@ -98,17 +124,107 @@ def test_what_is_no_digest_of_a_stored_object_is_not_found(objects, ask, digest)
     assert refusal.value.fault is Fault.NOT_FOUND
 
 
-@pytest.mark.parametrize("ask", ["read", "path"])
-def test_bytes_that_changed_are_noticed(objects, ask):
-    digest = keep(objects, b"true bytes").digest
+def damage(objects, digest: str, request) -> None:
     if isinstance(objects, MemoryObjects):
         objects.damage(digest)
-    else:
+    elif isinstance(objects, DirectoryObjects):
         Path(objects.path(digest)).write_bytes(b"true bytez")
+    else:
+        request.getfixturevalue("bucket").overwrite(digest, b"true bytez")
+        Path(objects.path(digest)).unlink()
+
+
+@pytest.mark.parametrize("ask", ["read", "path"])
+def test_bytes_that_changed_are_noticed(objects, ask, request):
+    digest = keep(objects, b"true bytes").digest
+    damage(objects, digest, request)
     with pytest.raises(Broken) as refusal:
         getattr(objects, ask)(digest)
     assert refusal.value.fault is Fault.OBJECT_DAMAGED
 
 
+def test_writing_the_bytes_again_mends_what_was_damaged(objects, request):
+    digest = keep(objects, b"true bytes").digest
+    damage(objects, digest, request)
+    keep(objects, b"true bytes")
+    assert objects.read(digest) == b"true bytes"
+
+
 def test_the_room_left_is_told_in_bytes(objects):
     assert objects.free_bytes() > 1 << 20
+
+
+def test_an_object_is_held_from_its_commit_on(objects):
+    writer = objects.begin()
+    writer.write(b"half")
+    assert not objects.holds(sha256(b"half"))
+    writer.commit()
+    assert objects.holds(sha256(b"half"))
+
+
+@pytest.mark.parametrize("digest", ["", "../x", "incoming", "0" * 64, "A" * 64])
+def test_what_is_no_digest_of_a_stored_object_is_not_held(objects, digest):
+    assert not objects.holds(digest)
+
+
+# what a sweeper sees and does
+
+
+def stamp_of(objects, digest: str) -> str:
+    return objects.old(digest[:2], 0)[digest]
+
+
+def test_an_object_is_on_the_shelf_of_its_first_two_digits(objects):
+    digests = [keep(objects, bytes([n])).digest for n in range(20)]
+    shelves = {f"{n:02x}": objects.old(f"{n:02x}", 0) for n in range(256)}
+    assert sorted(d for found in shelves.values() for d in found) == sorted(digests)
+    assert all(digest.startswith(shelf) for shelf, found in shelves.items() for digest in found)
+
+
+def test_what_was_written_lately_is_not_old(objects):
+    digest = keep(objects, b"young").digest
+    assert objects.old(digest[:2], 3600) == {}
+
+
+def test_an_unfinished_object_is_on_no_shelf(objects):
+    writer = objects.begin()
+    writer.write(b"half")
+    assert objects.old(sha256(b"half")[:2], 0) == {}
+    writer.discard()
+
+
+def test_what_is_removed_is_gone_and_the_rest_stays(objects):
+    kept, removed = keep(objects, b"kept").digest, keep(objects, b"removed").digest
+    stamp = stamp_of(objects, removed)
+    assert objects.remove(removed, stamp)
+    assert not objects.holds(removed)
+    with pytest.raises(Broken) as refusal:
+        objects.read(removed)
+    assert refusal.value.fault is Fault.NOT_FOUND
+    assert objects.read(kept) == b"kept"
+    assert not objects.remove(removed, stamp)
+
+
+def test_what_was_written_again_since_it_was_looked_at_is_not_removed(objects):
+    digest = keep(objects, b"bytes").digest
+    stamp = stamp_of(objects, digest)
+    while stamp_of(objects, digest) == stamp:
+        keep(objects, b"bytes")
+    assert not objects.remove(digest, stamp)
+    assert objects.holds(digest)
+    assert objects.read(digest) == b"bytes"
+    assert objects.remove(digest, stamp_of(objects, digest))
+
+
+def test_what_was_removed_can_be_stored_again(objects):
+    digest = keep(objects, b"bytes").digest
+    objects.remove(digest, stamp_of(objects, digest))
+    assert keep(objects, b"bytes").digest == digest
+    assert objects.read(digest) == b"bytes"
+
+
+def test_a_sweep_leaves_those_who_still_write_alone(objects):
+    writer = objects.begin()
+    writer.write(b"slow")
+    assert objects.sweep(0) == 0
+    assert objects.read(writer.commit().digest) == b"slow"

@@ -141,7 +141,7 @@ def test_a_kill_at_any_call_leaves_the_object_whole_or_not_there(strace, folder,
     said, _, _ = traced(strace, folder, "-e", fault_at(strace, folder, position, "signal=KILL"))
     assert said == ["ready"]
     assert lies_in(folder).exists() == (position == len(STEPS) - 1)
-    DirectoryObjects(folder).sweep()
+    DirectoryObjects(folder).sweep(0)
     assert set(files(folder)) <= {lies_in(folder).relative_to(folder).as_posix()}
     if lies_in(folder).exists():
         assert DirectoryObjects(folder).read(DIGEST) == DATA
@@ -252,9 +252,121 @@ def test_bytes_the_disk_does_not_give_back_are_told_as_damaged(folder, ask):
     assert refusal.value.fault is Fault.OBJECT_DAMAGED
 
 
-def test_what_dead_writers_left_is_swept_and_objects_stay(folder):
+# what is left behind, and what is removed
+
+
+def age(path: Path, seconds: float) -> None:
+    """As if it had been written so long ago."""
+    written = path.stat().st_mtime - seconds
+    os.utime(path, (written, written))
+
+
+def test_what_dead_writers_left_is_swept_after_a_minute_and_objects_stay(folder):
     store(folder)
-    (folder / "incoming" / "left").write_bytes(b"half")
-    (folder / "incoming" / "begun").touch()
+    for name in ("left", "begun", "lately"):
+        (folder / "incoming" / name).write_bytes(b"half")
+    age(folder / "incoming" / "left", 61)
+    age(folder / "incoming" / "begun", 3600)
+    age(lies_in(folder), 3600)
     assert DirectoryObjects(folder).sweep() == 2
+    assert files(folder) == [f"{DIGEST[:2]}/{DIGEST}", "incoming/lately"]
+
+
+def test_a_writer_that_is_slow_is_not_swept_and_one_that_was_killed_is(folder):
+    objects = DirectoryObjects(folder)
+    slow = objects.begin()
+    killed = f"{STORE.partition('try:')[0]}\nwriter.write(b'half'); os.write(1, b'begun'); os.kill(os.getpid(), 9)"
+    ran = subprocess.run([sys.executable, "-c", killed, str(folder)], capture_output=True, check=False)
+    assert ran.stdout == b"ready begun"
+    left = list((folder / "incoming").iterdir())
+    for path in left:
+        age(path, 3600)
+    assert len(left) == 2
+    assert DirectoryObjects(folder).sweep() == 1
+    slow.write(b"whole")
+    assert objects.read(slow.commit().digest) == b"whole"
+
+
+def test_only_what_is_older_than_asked_for_is_listed(folder):
+    objects = DirectoryObjects(folder)
+    store(folder)
+    age(lies_in(folder), 3599)
+    assert objects.old(DIGEST[:2], 3600) == {}
+    age(lies_in(folder), 2)
+    assert list(objects.old(DIGEST[:2], 3600)) == [DIGEST]
+
+
+def test_bytes_stored_again_are_young_again(folder):
+    objects = DirectoryObjects(folder)
+    store(folder)
+    age(lies_in(folder), 9999)
+    store(folder)
+    assert objects.old(DIGEST[:2], 3600) == {}
+
+
+@pytest.mark.parametrize("ask", ["holds", "read", "path", "old"])
+def test_what_a_sweeper_that_died_had_in_hand_is_there_again_for_whoever_asks(folder, ask):
+    store(folder)
+    lies_in(folder).rename(folder / "leaving" / DIGEST)
+    objects = DirectoryObjects(folder)
+    assert objects.old(DIGEST[:2], 0) if ask == "old" else getattr(objects, ask)(DIGEST)
     assert files(folder) == [f"{DIGEST[:2]}/{DIGEST}"]
+
+
+def test_what_a_sweeper_that_died_had_in_hand_takes_no_newer_ones_place(folder):
+    store(folder)
+    lies_in(folder).rename(folder / "leaving" / DIGEST)
+    age(folder / "leaving" / DIGEST, 9999)
+    store(folder)
+    assert DirectoryObjects(folder).old(DIGEST[:2], 3600) == {}
+    assert files(folder) == [f"{DIGEST[:2]}/{DIGEST}"]
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink"])
+def test_a_sweeper_killed_at_any_call_leaves_the_object_whole_or_not_there(strace, folder, call):
+    store(folder)
+    remove = (
+        "import pathlib, sys; from orchestrator.store.objects import DirectoryObjects as Objects;"
+        f"objects = Objects(pathlib.Path(sys.argv[1])); found = objects.old({DIGEST[:2]!r}, 0);"
+        f"print('ready', flush=True); print(objects.remove({DIGEST!r}, found[{DIGEST!r}]))"
+    )
+    killing = ("-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when=1")
+    ran = subprocess.run(
+        [strace, *killing, sys.executable, "-c", remove, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert ran.stdout.split() == ["ready"]
+    objects = DirectoryObjects(folder)
+    stamp = objects.old(DIGEST[:2], 0).get(DIGEST)
+    assert stamp is None or objects.read(DIGEST) == DATA
+    assert stamp is None or objects.remove(DIGEST, stamp)
+    assert files(folder) == []
+
+
+def test_what_is_written_while_its_elder_is_removed_stays(folder, monkeypatch):
+    objects = DirectoryObjects(folder)
+    store(folder)
+    stamp = objects.old(DIGEST[:2], 0)[DIGEST]
+    unlink = os.unlink
+
+    def store_first(path, *arguments, **given):
+        monkeypatch.setattr(os, "unlink", unlink)
+        store(folder)
+        unlink(path, *arguments, **given)
+
+    monkeypatch.setattr(os, "unlink", store_first)
+    assert objects.remove(DIGEST, stamp)
+    assert objects.read(DIGEST) == DATA
+    assert objects.old(DIGEST[:2], 0)[DIGEST] != stamp
+
+
+def test_a_disk_that_can_hold_no_more_files_has_no_room(folder, monkeypatch):
+    objects = DirectoryObjects(folder)
+    assert objects.free_bytes() > 0
+    state = list(os.statvfs(folder))
+    state[5:8] = [1_000_000, 100, 100]
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(state))
+    assert objects.free_bytes() == 0

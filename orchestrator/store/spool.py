@@ -1,0 +1,136 @@
+"""Objects while they are written: files under a temporary name, locked for as long as their writer lives."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from orchestrator.domain.errors import Broken, Fault
+from orchestrator.keeping import StoredObject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from orchestrator.keeping import ObjectWriter
+
+ABANDONED_S: Final = 60.0
+"""A temporary file untouched for so long is removed when its writer is dead."""
+
+DIGEST_LENGTH: Final = 64
+
+_BUFFER_BYTES: Final = 1 << 20
+_FEWEST_FILES: Final = 1 << 14
+
+
+class Spool:
+    """Temporary files of one folder; `place(file, handle, digest)` keeps a whole one, or raises OSError or Broken."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def begin(self, place: Callable[[Path, int, str], None]) -> ObjectWriter:
+        """Start an object."""
+        return _Writer(self._folder / secrets.token_hex(16), place)
+
+    def sweep(self, age_s: float) -> int:
+        """Remove files untouched for so long whose writer is dead; returns how many."""
+        before_ns = moment_ns(self._folder) - int(age_s * 1e9)
+        return sum(_is_removed(path, before_ns) for path in self._folder.iterdir())
+
+
+class _Writer:
+    """The port `ObjectWriter` on one temporary file. The lock goes with the process, however that ends."""
+
+    def __init__(self, temporary: Path, place: Callable[[Path, int, str], None]) -> None:
+        self._temporary = temporary
+        self._place = place
+        self._hash = hashlib.sha256()
+        self._size = 0
+        try:
+            self._file: BinaryIO | None = temporary.open("xb", buffering=_BUFFER_BYTES)
+        except OSError as error:
+            raise not_stored(error) from error
+        with suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def write(self, data: bytes) -> None:
+        assert self._file is not None, "the object is already committed"
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise not_stored(error) from error
+        self._hash.update(data)
+        self._size += len(data)
+
+    def commit(self) -> StoredObject:
+        assert self._file is not None, "the object is already committed"
+        digest = self._hash.hexdigest()
+        try:
+            self._file.flush()
+            self._place(self._temporary, self._file.fileno(), digest)
+        except OSError as error:
+            self.discard()
+            raise not_stored(error) from error
+        except Broken:
+            self.discard()
+            raise
+        self._close()
+        return StoredObject(digest, self._size)
+
+    def discard(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+        self._file = None
+
+
+def _is_removed(path: Path, before_ns: int) -> bool:
+    try:
+        if path.stat().st_mtime_ns > before_ns:
+            return False
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def not_stored(error: OSError) -> Broken:
+    """What a writer is told when its object cannot be kept."""
+    return Broken(Fault.STORE_FAILED, f"the object could not be made durable: {error.strerror}")
+
+
+def is_digest(name: str) -> bool:
+    """Whether this is a SHA-256 in lower-case hex, and so safe as a file name."""
+    return len(name) == DIGEST_LENGTH and all(sign in "0123456789abcdef" for sign in name)
+
+
+def moment_ns(folder: Path) -> int:
+    """This moment in ns as the folder's file system counts it, whosever clock that is."""
+    os.utime(folder)
+    return folder.stat().st_mtime_ns
+
+
+def free_bytes(folder: Path) -> int:
+    """How much may still be written to the folder's disk; none where it can hold no more files.
+
+    A folder that is not there yet counts as the one it will be made in.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    state = os.statvfs(folder)
+    if state.f_files > 0 and state.f_favail < _FEWEST_FILES:
+        return 0
+    return state.f_bavail * state.f_frsize
