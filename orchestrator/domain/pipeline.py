@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from orchestrator.domain.queue import Lane
+    from orchestrator.domain.review import Verdict
     from orchestrator.domain.route import Condition
 
 GpuUse = Literal["no", "optional", "required"]
@@ -15,6 +18,8 @@ Count = Literal["best", "each", "all"]
 Standing = Literal["demonstration", "research", "investigational", "cleared"]
 
 REPORT_STAGE = "report"
+REVIEWS_UNLESS_SAID: Final[tuple[Verdict, ...]] = ("unreviewed", "accepted", "corrected")
+"""What a result may have been said of to be built on, where the manifest does not say: all but rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,10 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One named input of a pipeline."""
+    """One named input of a pipeline.
+
+    `pipeline`, `version`, `segment` and `review` say which result an input of kind result takes.
+    """
 
     name: str
     kind: InputKind
@@ -39,7 +47,27 @@ class Input:
     pipeline: str = ""
     version: str = ""
     segment: str = ""
-    review: tuple[str, ...] = ()
+    review: tuple[Verdict, ...] = ()
+
+    def allows(self, verdict: Verdict) -> bool:
+        """Whether a result of which this was said may be built on."""
+        return verdict in (self.review or REVIEWS_UNLESS_SAID)
+
+    def takes(self, version: str) -> bool:
+        """Whether a result of this version will do: `>=1` is 1.0.0 or later, `==1.2` and `1.2` any 1.2.x.
+
+        A pre-release comes before its release (Semantic Versioning 2.0.0, 11).
+        """
+        numbers = self.version.lstrip(">=")
+        if not numbers:
+            return True
+        wanted = tuple(int(n) for n in numbers.split("."))
+        release, _, before = version.partition("+")[0].partition("-")
+        given = tuple(int(n) for n in release.split("."))
+        if self.version.startswith(">="):
+            least = (*wanted, 0, 0)[:3]
+            return given > least or (given == least and not before)
+        return given[: len(wanted)] == wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +110,15 @@ class Manifest:
         """The input whose series the results refer to: the first one."""
         return self.inputs[0]
 
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """The pipelines whose results it builds on."""
+        return tuple(dict.fromkeys(given.pipeline for given in self.inputs if given.kind == "result"))
+
+    def input(self, name: str) -> Input:
+        """The input of that name."""
+        return next(given for given in self.inputs if given.name == name)
+
     def stage(self, name: str) -> StagePlan:
         """The stage of that name; the report stage is every pipeline's last one."""
         if name == REPORT_STAGE:
@@ -93,3 +130,34 @@ class Manifest:
         names = [s.name for s in self.stages] + [REPORT_STAGE]
         position = names.index(name) + 1
         return names[position] if position < len(names) else None
+
+
+def upstream_first(names: Iterable[str], manifests: Mapping[str, Manifest]) -> list[str]:
+    """The names, each once, and none before one of them that it builds on; else in the order given."""
+    wanted = dict.fromkeys(names)
+    ordered: dict[str, None] = {}
+
+    def visit(name: str, above: frozenset[str]) -> None:
+        for other in manifests[name].upstream:
+            if other in wanted and other not in ordered and other not in above:
+                visit(other, above | {other})
+        ordered[name] = None
+
+    for name in wanted:
+        if name not in ordered:
+            visit(name, frozenset({name}))
+    return list(ordered)
+
+
+def circle(name: str, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
+    """The shortest way on which a pipeline builds on itself, from its name back to it; empty when there is none."""
+    ways: list[tuple[str, ...]] = [(name,)]
+    seen: set[str] = set()
+    for way in ways:
+        for other in manifests[way[-1]].upstream:
+            if other == name:
+                return (*way, name)
+            if other in manifests and other not in seen:
+                seen.add(other)
+                ways.append((*way, other))
+    return ()

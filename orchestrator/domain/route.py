@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Operator, Test, evaluate, matching_series
-from orchestrator.domain.errors import Fault, Unfit
-from orchestrator.domain.fact import ReceivedSeries, StudyFacts, region_instances, study_facts
-from orchestrator.domain.job import JobInput
+from orchestrator.domain.errors import Fault
+from orchestrator.domain.fact import study_facts
+from orchestrator.domain.pipeline import upstream_first
+from orchestrator.domain.plan import Note, Planner
 from orchestrator.domain.queue import PRIORITY_ORDER
-from orchestrator.domain.result import canonical_json
+from orchestrator.domain.upstream import result_identity, results_taken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from orchestrator.domain.pipeline import Input, Manifest, Preference
+    from orchestrator.domain.condition import Verdict
+    from orchestrator.domain.fact import StudyFacts
+    from orchestrator.domain.job import JobInput, JobState
+    from orchestrator.domain.pipeline import Manifest
+    from orchestrator.domain.plan import UnaskedJob
     from orchestrator.domain.queue import Priority
     from orchestrator.domain.study import Study
+    from orchestrator.domain.upstream import Upstream
 
 __all__ = [
     "RELEASE_ORDER",
@@ -34,7 +39,7 @@ __all__ = [
     "Rule",
     "Test",
     "decide",
-    "input_set",
+    "early",
 ]
 
 Release = Literal["shadow", "after_review", "at_once"]
@@ -74,313 +79,175 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job that should exist: one pipeline on one input set."""
+    """A job that should exist: one pipeline on one input set. Its generation says whether it does already."""
 
     pipeline: str
     version: str
+    package_digest: str
     inputs: tuple[JobInput, ...]
     input_set: str
+    generation: int
     priority: Priority
     send: tuple[str, ...]
     release: Release
     rules: tuple[Mapping[str, Any], ...]
 
+    @property
+    def identity(self) -> str:
+        """Names its result before it exists."""
+        return result_identity(self.pipeline, self.version, self.input_set, self.generation)
+
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything one routing of one study decided."""
+    """Everything one routing of one study decided. No job comes before one that it builds on."""
 
     decisions: tuple[Decision, ...]
     jobs: tuple[PlannedJob, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A rule that was weighed; when it holds, by which series (None: none in particular)."""
+
+    rule: Rule
+    verdict: Verdict
+    matched: frozenset[str] | None
+
+    @property
+    def holds(self) -> bool:
+        return self.verdict.truth is True
+
+
 def decide(
-    study: Study, rules: Sequence[Rule], manifests: Mapping[str, Manifest], *, node: Mapping[str, Any]
+    study: Study,
+    rules: Sequence[Rule],
+    manifests: Mapping[str, Manifest],
+    *,
+    node: Mapping[str, Any],
+    earlier: Sequence[Upstream] = (),
+    given_up: tuple[JobState, ...] = ("superseded",),
 ) -> Routing:
     """Which pipelines run on which series of the study, and every yes and no on the way.
 
-    `node` holds the sender's facts by short name (ae_title, name, site). The study has readable
-    images of others only; whether its patients agree is the caller's to judge.
+    `node` holds the sender's facts by short name (ae_title, name, site); `earlier` are the study's jobs
+    so far, oldest first, on whose results new ones may build, and one in a state of `given_up` is planned in
+    its next generation. The study has readable images of others only; whether its patients agree is the
+    caller's to judge.
     """
     facts, series = study_facts(study, node)
-    planner = _Planner(study, facts, series, {})
+    planner = Planner(study, facts, series, earlier, given_up)
+    asked = list(_weigh(rules, facts))
+    holding = [a for a in asked if a.holds]
+    order = upstream_first((name for a in holding for name in a.rule.run if name in manifests), manifests)
+    for name in order:
+        for one in holding:
+            if name in one.rule.run:
+                planner.plan(manifests[name], one.matched)
     decisions: list[Decision] = []
     jobs: dict[tuple[str, str], PlannedJob] = {}
-    for position, rule in enumerate(rules):
+    for one in asked:
+        decisions.extend(_said(one, planner, manifests))
+        for job in _jobs(one, planner, manifests):
+            known = jobs.get((job.pipeline, job.input_set))
+            jobs[job.pipeline, job.input_set] = job if known is None else _together(known, job)
+    if asked and asked[-1].rule.stop and asked[-1].holds:
+        reason = f"stops here; later rules not asked: {len(rules) - len(asked)}"
+        decisions.append(Decision(asked[-1].rule.name, "", "", is_yes=True, reason=reason))
+    return Routing(tuple(decisions), _hastened(sorted(jobs.values(), key=lambda job: order.index(job.pipeline))))
+
+
+def early(jobs: Sequence[PlannedJob], manifests: Mapping[str, Manifest], standing: Collection[str]) -> list[PlannedJob]:
+    """The jobs that no series still to come can change: one per series, no input left open, none chosen among series.
+
+    A result is certain when its job is early too, or when it is among `standing`, identities of jobs that exist.
+    """
+    certain: dict[str, PlannedJob] = {}
+    for job in jobs:
+        manifest = manifests[job.pipeline]
+        is_whole = {given.name for given in job.inputs} == {wanted.name for wanted in manifest.inputs}
+        is_of_one_series = all(wanted.kind in ("region", "result") for wanted in manifest.inputs[1:])
+        is_built_on_certain = all(identity in certain or identity in standing for identity in results_taken(job))
+        if manifest.primary.count == "each" and is_whole and is_of_one_series and is_built_on_certain:
+            certain[job.identity] = job
+    return list(certain.values())
+
+
+def _weigh(rules: Sequence[Rule], facts: StudyFacts) -> Iterable[_Asked]:
+    """The rules up to one that holds and stops."""
+    for rule in rules:
         verdict = evaluate(rule.when, facts)
+        holds = verdict.truth is True
+        yield _Asked(rule, verdict, matching_series(rule.when, facts) if holds else None)
+        if holds and rule.stop:
+            return
+
+
+def _said(one: _Asked, planner: Planner, manifests: Mapping[str, Manifest]) -> Iterable[Decision]:
+    """Every yes and no of one rule and of the pipelines it runs."""
+    rule, verdict = one.rule, one.verdict
+    if not one.holds:
         reason = verdict.reason if verdict.truth is not None else f"not known: {verdict.reason}"
-        if verdict.truth is not True:
-            decisions.append(Decision(rule.name, ", ".join(rule.run), "", is_yes=False, reason=reason))
-            continue
-        decisions.append(Decision(rule.name, "", "", is_yes=True, reason=reason))
-        for name, plan in _plans(planner, rule, manifests):
-            decisions.extend(Decision(rule.name, name, n.series_uid, n.is_yes, n.reason, n.code) for n in plan.notes)
-            for planned in plan.jobs:
-                job = _asked_by(rule, planned)
-                known = jobs.get((job.pipeline, job.input_set))
-                jobs[job.pipeline, job.input_set] = job if known is None else _together(known, job)
-        if rule.stop:
-            reason = f"stops here; later rules not asked: {len(rules) - position - 1}"
-            decisions.append(Decision(rule.name, "", "", is_yes=True, reason=reason))
-            break
-    return Routing(tuple(decisions), tuple(jobs.values()))
+        yield Decision(rule.name, ", ".join(rule.run), "", is_yes=False, reason=reason)
+        return
+    yield Decision(rule.name, "", "", is_yes=True, reason=verdict.reason)
+    not_asked = [
+        Note(f"the rule does not ask for it: {evaluate(rule.when, planner.facts.only(s)).reason}", s.uid)
+        for s in planner.series
+        if one.matched is not None and s.uid not in one.matched
+    ]
+    fault = Fault.UNKNOWN_PIPELINE
+    for name in rule.run:
+        if name in manifests:
+            notes = (*not_asked, *planner.plan(manifests[name], one.matched).notes)
+        else:
+            notes = (Note(fault.value.meaning, code=fault.code),)
+        yield from (Decision(rule.name, name, n.series_uid, n.is_yes, n.reason, n.code) for n in notes)
 
 
-def input_set(manifest: Manifest, inputs: Iterable[JobInput]) -> str:
-    """SHA-256, as hex, of what a job works on: its instances by role, and the pipeline's exact build (I3)."""
-    roles: dict[str, list[list[str]]] = {}
-    for given in inputs:
-        roles.setdefault(given.name, []).extend([uid, digest] for uid, digest in given.instances.items())
-    content = {
-        "pipeline": manifest.name,
-        "version": manifest.version,
-        "package_digest": manifest.package_digest,
-        "parameters": {},
-        "inputs": {role: sorted(instances) for role, instances in roles.items()},
-    }
-    return hashlib.sha256(canonical_json(content)).hexdigest()
+def _jobs(one: _Asked, planner: Planner, manifests: Mapping[str, Manifest]) -> Iterable[PlannedJob]:
+    """The jobs one rule asks for."""
+    for name in one.rule.run if one.holds else ():
+        if name in manifests:
+            yield from (_asked_by(one.rule, job) for job in planner.plan(manifests[name], one.matched).jobs)
 
 
 def _together(one: PlannedJob, other: PlannedJob) -> PlannedJob:
     """One job two rules ask for: all destinations, the highest priority, the strictest release."""
     return replace(
         one,
-        priority=max(one.priority, other.priority, key=PRIORITY_ORDER.index),
+        priority=_higher(one, other),
         release=max(one.release, other.release, key=RELEASE_ORDER.index),
         send=tuple(dict.fromkeys((*one.send, *other.send))),
         rules=(*one.rules, *other.rules),
     )
 
 
-def _asked_by(rule: Rule, job: _UnaskedJob) -> PlannedJob:
+def _higher(one: PlannedJob, other: PlannedJob) -> Priority:
+    return max(one.priority, other.priority, key=PRIORITY_ORDER.index)
+
+
+def _hastened(jobs: Sequence[PlannedJob]) -> tuple[PlannedJob, ...]:
+    """The jobs, upstream ones first, none less urgent than one that waits for its result."""
+    found = {job.identity: job for job in jobs}
+    for job in reversed(jobs):
+        urgent = found[job.identity]
+        for identity in results_taken(job):
+            if identity in found:
+                found[identity] = replace(found[identity], priority=_higher(found[identity], urgent))
+    return tuple(found.values())
+
+
+def _asked_by(rule: Rule, job: UnaskedJob) -> PlannedJob:
     return PlannedJob(
         pipeline=job.manifest.name,
         version=job.manifest.version,
+        package_digest=job.manifest.package_digest,
         inputs=job.inputs,
         input_set=job.input_set,
+        generation=job.generation,
         priority=rule.priority,
         send=rule.send,
         release=rule.release,
         rules=(rule.source,),
     )
-
-
-def _plans(planner: _Planner, rule: Rule, manifests: Mapping[str, Manifest]) -> Iterable[tuple[str, _Plan]]:
-    """Each pipeline that a rule which holds runs, and its plan."""
-    matched = matching_series(rule.when, planner.facts)
-    not_asked = [
-        _Note(f"the rule does not ask for it: {evaluate(rule.when, planner.facts.only(s)).reason}", s.uid)
-        for s in planner.series
-        if matched is not None and s.uid not in matched
-    ]
-    for name in rule.run:
-        if name in manifests:
-            plan = planner.plan(manifests[name], matched)
-            yield name, replace(plan, notes=(*not_asked, *plan.notes))
-        else:
-            fault = Fault.UNKNOWN_PIPELINE
-            yield name, _Plan((_Note(fault.value.meaning, code=fault.code),), ())
-
-
-@dataclass(frozen=True, slots=True)
-class _Note:
-    """A decision about a pipeline before it is known which rule asked."""
-
-    reason: str
-    series_uid: str = ""
-    is_yes: bool = False
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _UnaskedJob:
-    """A job before it is known which rule asked."""
-
-    manifest: Manifest
-    inputs: tuple[JobInput, ...]
-    input_set: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a pipeline does with the series that rules matched."""
-
-    notes: tuple[_Note, ...]
-    jobs: tuple[_UnaskedJob, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Planner:
-    """Plans pipelines on one study; rules that match the same series share one plan."""
-
-    study: Study
-    facts: StudyFacts
-    series: Sequence[ReceivedSeries]
-    made: dict[tuple[str, frozenset[str] | None], _Plan]
-
-    def plan(self, manifest: Manifest, matched: frozenset[str] | None) -> _Plan:
-        """The pipeline on the series matched, None for all."""
-        key = (manifest.name, matched)
-        if key not in self.made:
-            chooser = _Chooser(self.study, self.facts, self.series, manifest, matched, [])
-            self.made[key] = _Plan(jobs=tuple(chooser.jobs()), notes=tuple(chooser.notes))
-        return self.made[key]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Chooser:
-    """Chooses the inputs of one pipeline and notes each decision."""
-
-    study: Study
-    facts: StudyFacts
-    series: Sequence[ReceivedSeries]
-    manifest: Manifest
-    matched: frozenset[str] | None
-    notes: list[_Note]
-
-    def jobs(self) -> Iterable[_UnaskedJob]:
-        """Jobs of the pipeline, one for each choice of the primary input."""
-        primary = self.manifest.primary
-        for chosen in self._choices(primary):
-            inputs = self._inputs(chosen)
-            if inputs is None:
-                continue
-            for series in chosen:
-                self.notes.append(_Note(_chosen(primary, series), series.uid, is_yes=True))
-            yield _UnaskedJob(self.manifest, inputs, input_set(self.manifest, inputs))
-
-    def _refuse(self, reason: str, series_uid: str = "", fault: Fault = Fault.NO_INPUT) -> None:
-        self.notes.append(_Note(reason, series_uid, code=fault.code))
-
-    def _inputs(self, chosen: Sequence[ReceivedSeries]) -> tuple[JobInput, ...] | None:
-        """Every input given the primary one, None where a required one is not there."""
-        primary = self.manifest.primary
-        taken = {primary.name: chosen}
-        inputs = [_volume(primary, series) for series in chosen]
-        for wanted in self.manifest.inputs[1:]:
-            if wanted.kind == "volume":
-                taken[wanted.name] = next(iter(self._choices(wanted)), ())
-                found = [_volume(wanted, series) for series in taken[wanted.name]]
-            elif wanted.kind == "region":
-                found = self._region(wanted, taken.get(wanted.on, ()))
-            else:
-                found = []
-                if wanted.required:
-                    self._refuse(_not_yet(wanted))
-            if wanted.required and not found:
-                return None
-            inputs.extend(found)
-        return tuple(inputs)
-
-    def _choices(self, wanted: Input) -> list[Sequence[ReceivedSeries]]:
-        """The series each job takes for an input; series passed over are noted."""
-        if wanted.kind != "volume":
-            self._refuse(_not_yet(wanted))
-            return []
-        suiting = sorted((s for s in self.series if self._suits(wanted, s)), key=lambda s: _rank(s, wanted.prefer))
-        if not suiting:
-            self._refuse(f"no series suits input {wanted.name}")
-            return []
-        if wanted.count == "each":
-            return [(series,) for series in suiting]
-        if wanted.count == "all":
-            return [suiting]
-        for other in suiting[1:]:
-            self.notes.append(_Note(_passed_over(suiting[0], other, wanted.prefer), other.uid))
-        return [suiting[:1]]
-
-    def _suits(self, wanted: Input, series: ReceivedSeries) -> bool:
-        if wanted is self.manifest.primary and self.matched is not None and series.uid not in self.matched:
-            return False
-        refusal = _refusal(wanted, self.facts.only(series.by_header), is_final=False)
-        if not refusal and isinstance(series.geometry, Unfit):
-            self._refuse(f"{series.label}: {series.geometry.detail}", series.uid, series.geometry.fault)
-            return False
-        refusal = refusal or _refusal(wanted, self.facts.only(series), is_final=True)
-        if refusal:
-            self._refuse(f"does not suit input {wanted.name}: {refusal}", series.uid)
-            return False
-        undrawn = next((i for i in self.manifest.inputs if _needs_region(i, wanted) and not series.region_names), None)
-        if undrawn is not None:
-            self._refuse(
-                f"input {undrawn.name}: no region is drawn on this series{self._drawn_elsewhere()}", series.uid
-            )
-        return undrawn is None
-
-    def _region(self, wanted: Input, on: Sequence[ReceivedSeries]) -> list[JobInput]:
-        """All objects of the study that hold a region drawn on one of the series."""
-        uids = {series.uid for series in on}
-        here = [i for i in region_instances(self.study) if any(r.series_uid in uids for r in i.header.regions)]
-        if not here:
-            return []
-        names = {r.name for i in here for r in i.header.regions if r.series_uid in uids}
-        newest = max(here, key=lambda i: (i.received_at, i.header.sop_instance_uid))
-        return [
-            JobInput(
-                name=wanted.name,
-                kind=wanted.kind,
-                series_uid=newest.header.series_uid,
-                instances={i.header.sop_instance_uid: i.digest for i in here},
-                region=names.pop() if len(names) == 1 else "",
-            )
-        ]
-
-    def _drawn_elsewhere(self) -> str:
-        """The series whose regions refer to no series of this study, in words."""
-        uids = {series.uid for series in self.series}
-        lost = [
-            s.label
-            for s in self.series
-            if any(r.series_uid not in uids for i in s.series.instances for r in i.header.regions)
-        ]
-        return f"; a region of {', '.join(lost)} refers to no series of this study" if lost else ""
-
-
-def _needs_region(other: Input, wanted: Input) -> bool:
-    """Whether an input has to be drawn on the series that `wanted` takes."""
-    return other.kind == "region" and other.required and other.on == wanted.name
-
-
-def _refusal(wanted: Input, alone: StudyFacts, *, is_final: bool) -> str:
-    """Why the manifest refuses a series; before all is known only a clear no counts."""
-    if wanted.where is None:
-        return ""
-    verdict = evaluate(wanted.where, alone)
-    return verdict.reason if verdict.truth is False or (is_final and verdict.truth is None) else ""
-
-
-def _volume(wanted: Input, series: ReceivedSeries) -> JobInput:
-    """The images of the stack, in slice order."""
-    assert series.stack is not None
-    digests = {i.header.sop_instance_uid: i.digest for i in series.series.instances}
-    return JobInput(wanted.name, wanted.kind, series.uid, {uid: digests[uid] for uid in series.stack.uids})
-
-
-def _chosen(wanted: Input, series: ReceivedSeries) -> str:
-    assert series.stack is not None
-    used, left = len(series.stack.uids), len(series.series.instances) - len(series.stack.uids)
-    left_out = f"; left out: {left}" if left else ""
-    return f"{series.label} is input {wanted.name}: {used} images form the volume{left_out}"
-
-
-def _not_yet(wanted: Input) -> str:
-    return f"input {wanted.name}: inputs of kind {wanted.kind} cannot be found yet"
-
-
-def _rank(series: ReceivedSeries, prefer: Sequence[Preference]) -> list[tuple[bool, float]]:
-    """Sorts the preferred series first, those without the fact last; the order of series breaks a tie."""
-    ranks = []
-    for preference in prefer:
-        value = series.values[preference.field]
-        number = float(value) if isinstance(value, int | float) else 0.0
-        ranks.append((value is None, number if preference.smaller else -number))
-    return ranks
-
-
-def _passed_over(best: ReceivedSeries, other: ReceivedSeries, prefer: Sequence[Preference]) -> str:
-    """Why another series was taken: the first preference that tells them apart."""
-    for preference in prefer:
-        if _rank(best, [preference]) != _rank(other, [preference]):
-            which = "smaller" if preference.smaller else "larger"
-            return f"another series was preferred: {best.label} has the {which} {preference.field}"
-    return f"another series was preferred: {best.label} suits as well and comes first"

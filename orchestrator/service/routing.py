@@ -6,23 +6,34 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.domain.delivery import SUPERSEDED_REASON
 from orchestrator.domain.errors import Fault
-from orchestrator.domain.job import Job, Stage
-from orchestrator.domain.route import Decision, decide
+from orchestrator.domain.job import Job
+from orchestrator.domain.route import Decision, decide, early
 from orchestrator.domain.study import readiness
+from orchestrator.domain.upstream import identity_of
+from orchestrator.service.depending import (
+    Moment,
+    add_job,
+    is_replaceable,
+    jobs_as_upstream,
+    settle_orphans,
+    supersede,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from orchestrator.domain.pipeline import Manifest
+    from orchestrator.domain.job import JobState
     from orchestrator.domain.route import PlannedJob, Routing
     from orchestrator.domain.study import Study
     from orchestrator.ports import Catalog, Clock, Identifiers, Records, Rulebook, SiteFile, Unit
 
 _PUT_OFF: Final = timedelta(seconds=60)
-_REPLACEABLE: Final = ("waiting", "running", "held", "failed", "delivering")
+_REPLACED: Final[tuple[JobState, ...]] = ("superseded",)
+_GIVEN_UP: Final[tuple[JobState, ...]] = ("cancelled", "failed", "unfit", "superseded")
+_STUDY_CHANGED: Final = "the study changed and was routed again"
+_ROUTED_ANEW: Final = "an operator had the study routed again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +81,43 @@ def route_study(router: Router, study_uid: str) -> None:
         study = unit.studies.get(study_uid) if site else None
         if study is None or site is None:
             return
-        ready = _ready_series(router, unit, study, now)
+        ready = ready_series(router, unit, study, now)
         if all(study_series.is_settled for study_series in study.series if study_series.uid in ready):
             return
-        is_whole = len(ready) == len(study.series)
-        manifests = router.catalog.manifests()
-        routing = decide(
-            replace(study, series=tuple(s for s in study.series if s.uid in ready)),
-            router.rulebook.rules(site.rules),
-            manifests,
-            node=_node_facts(unit, study),
-        )
-        planned = routing.jobs if is_whole else _early(routing, manifests)
-        for job in planned:
-            _add_job(router, unit, study, site, job, manifests)
-        if is_whole:
-            unit.jobs.add_decisions(study_uid, study.revision, site.version, now, routing.decisions)
-        unit.studies.settle(study_uid, ready, close=is_whole)
+        route_ready(router, unit, study, site, ready)
 
 
-def _ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> frozenset[str]:
+def route_ready(
+    router: Router, unit: Unit, study: Study, site: SiteFile, ready: frozenset[str], *, anew: bool = False
+) -> Routing:
+    """Decide on these series of a study that is held.
+
+    An input set on which a job stands gets no other. A superseded job does not stand; `anew`, neither does one
+    that was given up: then the next generation is made.
+    """
+    moment = Moment(unit, router.catalog.manifests(), router.identifiers, router.clock.now())
+    is_whole = len(ready) == len(study.series)
+    known = jobs_as_upstream(moment, study.uid)
+    routing = decide(
+        replace(study, series=tuple(s for s in study.series if s.uid in ready)),
+        router.rulebook.rules(site.rules),
+        moment.manifests,
+        node=_node_facts(unit, study),
+        earlier=known,
+        given_up=_GIVEN_UP if anew else _REPLACED,
+    )
+    jobs = {identity_of(earlier.job): earlier.job for earlier in known}
+    for planned in routing.jobs if is_whole else early(routing.jobs, moment.manifests, list(jobs)):
+        _add_job(moment, study, site, planned, jobs, reason=_ROUTED_ANEW if anew else _STUDY_CHANGED)
+    if is_whole:
+        settle_orphans(moment, study.uid)
+        unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
+    unit.studies.settle(study.uid, ready, close=is_whole)
+    return routing
+
+
+def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> frozenset[str]:
+    """UIDs of the series that have arrived; the others are looked at when their time comes."""
     ready = set()
     for series in study.series:
         state = readiness(series, now=now, quiet_s=router.quiet_s)
@@ -105,83 +133,36 @@ def _node_facts(unit: Unit, study: Study) -> Mapping[str, str]:
     return {"ae_title": visit.calling_ae} if visit else {}
 
 
-def _early(routing: Routing, manifests: Mapping[str, Manifest]) -> tuple[PlannedJob, ...]:
-    """Jobs that no later series of the study can change: one per series, and no input left open."""
-    return tuple(
-        job
-        for job in routing.jobs
-        if manifests[job.pipeline].primary.count == "each" and len(job.inputs) == len(manifests[job.pipeline].inputs)
-    )
-
-
-def _add_job(  # noqa: PLR0917
-    router: Router,
-    unit: Unit,
-    study: Study,
-    site: SiteFile,
-    planned: PlannedJob,
-    manifests: Mapping[str, Manifest],
+def _add_job(
+    moment: Moment, study: Study, site: SiteFile, planned: PlannedJob, jobs: dict[str, Job], *, reason: str
 ) -> None:
-    earlier = [job for job in unit.jobs.of_study(study.uid) if job.pipeline == planned.pipeline]
-    if any(job.input_set == planned.input_set for job in earlier):
+    """Add a planned job unless it exists; `jobs` are those that the study had before this routing, by identity."""
+    if planned.identity in jobs:
         return
-    now = router.clock.now()
-    for job in earlier:
-        if job.primary.series_uid == planned.inputs[0].series_uid and job.state in _REPLACEABLE:
-            supersede(unit, job, now)
-    job = _new_job(router, study, site, planned, now)
-    if len(study.patients) > 1:
-        unit.jobs.add(
-            replace(
-                job,
-                state="held",
-                reason=Fault.IDENTITY_CONFLICT.value.meaning,
-                code=Fault.IDENTITY_CONFLICT.code,
-            )
-        )
-        return
-    unit.jobs.add(job)
-    unit.jobs.add_stage(first_stage(router.identifiers.new(), job, manifests[job.pipeline], now))
+    for identity, job in list(jobs.items()):
+        subject = (job.pipeline, job.primary.series_uid)
+        if subject == (planned.pipeline, planned.inputs[0].series_uid) and is_replaceable(job):
+            supersede(moment.unit, job, moment.now, reason)
+            del jobs[identity]
+    add_job(moment, _new_job(moment, study, site, planned), study)
 
 
-def _new_job(router: Router, study: Study, site: SiteFile, planned: PlannedJob, now: datetime) -> Job:
+def _new_job(moment: Moment, study: Study, site: SiteFile, planned: PlannedJob) -> Job:
     return Job(
-        id=router.identifiers.new(),
+        id=moment.identifiers.new(),
         study_uid=study.uid,
         study_revision=study.revision,
         pipeline=planned.pipeline,
         version=planned.version,
+        package_digest=planned.package_digest,
         inputs=planned.inputs,
         input_set=planned.input_set,
-        generation=0,
+        generation=planned.generation,
         priority=planned.priority,
         send=planned.send,
         release=planned.release,
         rule_set_version=site.version,
         rules=planned.rules,
-        created_at=now,
-        changed_at=now,
+        created_at=moment.now,
+        changed_at=moment.now,
     )
-
-
-def first_stage(identifier: str, job: Job, manifest: Manifest, now: datetime) -> Stage:
-    """The stage a new job begins with."""
-    plan = manifest.stages[0]
-    return Stage(
-        id=identifier,
-        job_id=job.id,
-        name=plan.name,
-        lane=plan.lane,
-        gpu=plan.gpu,
-        priority=job.priority,
-        created_at=now,
-        not_before=now,
-    )
-
-
-def supersede(unit: Unit, job: Job, now: datetime) -> None:
-    """A newer input set takes the job's place; what was not delivered stays here."""
-    for delivery in unit.deliveries.of_job(job.id):
-        if delivery.state in ("waiting", "held", "quarantined"):
-            unit.deliveries.save(replace(delivery, state="superseded", reason=SUPERSEDED_REASON))
-    unit.jobs.save(job.changed("superseded", now, reason="the study changed and was routed again"))

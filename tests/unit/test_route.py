@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.pipeline import Input, Preference
-from orchestrator.domain.route import Rule, decide, input_set
+from orchestrator.domain.plan import input_set
+from orchestrator.domain.route import Rule, decide
 from orchestrator.domain.study import Patient, Series
 from orchestrator.rulebook import YamlRulebook
 from tests import strategies
@@ -239,7 +240,7 @@ def test_an_optional_input_that_is_not_there_is_absent() -> None:
     assert [i.name for i in only_job(routed(study_of(ct_series()), manifests=(manifest,))).inputs] == ["ct"]
 
 
-@pytest.mark.parametrize("kind", ["prior", "context", "result", "objects", "image"])
+@pytest.mark.parametrize("kind", ["prior", "context", "objects", "image"])
 def test_a_required_input_that_cannot_be_found_yet_means_no_job(kind: Any) -> None:
     for inputs in ((Input("ct", "volume"), Input("x", kind)), (Input("x", kind),)):
         routing = routed(study_of(ct_series()), manifests=(manifest_of("bone_ct", *inputs),))
