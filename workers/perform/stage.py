@@ -1,17 +1,16 @@
-"""Runs one stage: inputs from files, the pipeline's function, its results checked and left as files."""
+"""Runs one stage: the pipeline's function on its inputs, its results checked and left as files, or the reason."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.dicom import seg, sr
 from orchestrator.dicom.identity import read_identity
-from orchestrator.dicom.regions import read_regions
-from orchestrator.dicom.volume import SourceVolume, read_volume
+from orchestrator.dicom.volume import read_volume
 from orchestrator.domain.errors import Broken, Fault, TendonError, Transient
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.result import Results, canonical_json
@@ -19,11 +18,13 @@ from orchestrator.fhir import report as fhir
 from orchestrator.picture import draw, page
 from orchestrator.ports import ReportRequest
 from orchestrator.service.reporting import build_outputs
-from workers.perform.task import OUTPUTS_FILE, Task, TaskInput, load_results, save_error, save_results
+from workers.perform.computing import HostDevice, fault_of
+from workers.perform.inputs import read_inputs, shape_of
+from workers.perform.models import Models, Pipelines, parameters_of
+from workers.perform.task import OUTPUTS_FILE, Task, load_results, save_error, save_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import ModuleType
+    from collections.abc import Callable, Iterator, Mapping
 
     Report = Callable[[float, str], None]
 
@@ -31,21 +32,48 @@ _BUILDERS = (seg.build, sr.build, fhir.build, draw.build, page.build)
 
 
 def run_stage(work: Path, report: Report) -> None:
-    """Run the stage of a work folder; whatever happens, a result or an error is left there."""
-    try:
+    """Run the stage of a work folder on the processor; whatever happens, a result or an error is left there."""
+    with reasons_left_in(work):
         task = Task.load(work)
         if task.stage == REPORT_STAGE:
             _build_report(task, work)
         else:
-            _run_pipeline(task, work, report)
-    except TendonError as error:
-        save_error(work, error)
-    except MemoryError:
-        save_error(work, Broken(Fault.MEMORY_LIMIT))
-    except OSError as error:
-        save_error(work, Transient(Fault.STAGE_DIED, f"the stage could not read or write: {error.strerror}"))
+            inputs = read_inputs(task)
+            shape = shape_of(task, inputs)
+            models = Models(HostDevice(), 0, Lock())
+            leave(work, task, shape, compute(task, inputs, report, Pipelines(), models))
+
+
+@dataclass
+class Reason:
+    """Why a stage has no result; None while there is no such reason."""
+
+    error: TendonError | None = None
+
+
+@contextmanager
+def reasons_left_in(work: Path) -> Iterator[Reason]:
+    """Turn whatever is raised inside into the stage's reason, left in its work folder while anybody wants it."""
+    reason = Reason()
+    try:
+        yield reason
     except Exception as error:  # noqa: BLE001 - whatever a pipeline raises must end as a job's reason
-        save_error(work, Broken(Fault.PIPELINE_FAULT, _place(error)))
+        reason.error = _as_reason(error)
+        if work.is_dir():
+            save_error(work, reason.error)
+
+
+def _as_reason(error: Exception) -> TendonError:
+    if isinstance(error, TendonError):
+        return error
+    fault = fault_of(error)
+    if fault is Fault.MEMORY_LIMIT:
+        return Broken(fault)
+    if fault is not None:
+        return Transient(fault)
+    if isinstance(error, OSError):
+        return Transient(Fault.STAGE_DIED, f"the stage could not read or write: {error.strerror}")
+    return Broken(Fault.PIPELINE_FAULT, _place(error))
 
 
 def _place(error: Exception) -> str:
@@ -58,60 +86,32 @@ def _place(error: Exception) -> str:
     return f"the stage failed with {type(error).__name__} in {file}, line {line}"
 
 
-def _run_pipeline(task: Task, work: Path, report: Report) -> None:
-    function = getattr(_load_pipeline(task), task.stage, None)
+def compute(task: Task, inputs: Mapping[str, Any], report: Report, pipelines: Pipelines, models: Models) -> Results:
+    """What the pipeline's function finds; all its work on the device is done."""
+    module = pipelines.module(task)
+    function = getattr(module, task.stage, None)
     if function is None:
         raise Broken(Fault.PIPELINE_FAULT, f"pipeline.py of {task.pipeline} has no stage {task.stage}")
-    inputs = _read_inputs(task)
-    if task.previous:
-        inputs["results"] = load_results(task.previous)
-    results = function(inputs, {}, report)
-    _check(task, results, inputs)
-    save_results(work, results)
+    results: Results = function(inputs, parameters_of(task, module, models), report)
+    models.device.synchronise()
+    return results
 
 
-def _load_pipeline(task: Task) -> ModuleType:
-    """The pipeline's code, loaded by path as package `tendon_pipeline_<name>`."""
-    name = f"tendon_pipeline_{task.pipeline}"
-    spec = importlib.util.spec_from_file_location(
-        name, Path(task.folder) / "pipeline.py", submodule_search_locations=[task.folder]
-    )
-    if spec is None or spec.loader is None:
-        raise Broken(Fault.PIPELINE_FAULT, f"{task.pipeline} has no pipeline.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def leave(work: Path, task: Task, shape: tuple[int, ...] | None, results: Results) -> None:
+    """Leave results, once they are what the manifest declares, on the grid of the primary input.
 
-
-def _read_inputs(task: Task) -> dict[str, Any]:
-    sources: dict[str, SourceVolume] = {}
-    inputs: dict[str, Any] = {}
-    for given in task.inputs:
-        if given.kind == "volume":
-            sources[given.name] = read_volume(given.files)
-            inputs[given.name] = sources[given.name].volume
-        elif given.kind == "region":
-            inputs[given.name] = _read_region(given, sources[given.on])
-        else:
-            raise Broken(Fault.PIPELINE_FAULT, f"inputs of kind {given.kind} cannot be read yet")
-    return inputs
-
-
-def _read_region(given: TaskInput, source: SourceVolume) -> Any:
-    regions = read_regions(given.files, source)
-    return regions if given.many else regions[0]
-
-
-def _check(task: Task, results: Results, inputs: dict[str, Any]) -> None:
-    """Results must be what the manifest declares, on the grid of the primary input."""
-    shape = inputs[task.inputs[0].name].grid.shape
+    Raises Broken RESULT_INVALID.
+    """
     labels = [segment.label for segment in results.segments]
     faults = [f"segment type {s.type} is not declared" for s in results.segments if str(s.type) not in task.segments]
     faults += [
         f"measurement {m.name} is not declared" for m in results.measurements if str(m.name) not in task.measurements
     ]
-    faults += [f"mask of {s.label!r} is {s.mask.shape}, not {shape}" for s in results.segments if s.mask.shape != shape]
+    faults += [
+        f"mask of {s.label!r} is {s.mask.shape}, not {shape}"
+        for s in results.segments
+        if shape is not None and s.mask.shape != shape
+    ]
     if len(set(labels)) < len(labels):
         faults.append("two segments have the same label")
     faults += [
@@ -121,11 +121,12 @@ def _check(task: Task, results: Results, inputs: dict[str, Any]) -> None:
     ]
     if faults:
         raise Broken(Fault.RESULT_INVALID, f"{task.pipeline}: {faults[0]}")
+    save_results(work, results)
 
 
 def _build_report(task: Task, work: Path) -> None:
     """Build every output once and list it in outputs.json."""
-    source = read_volume(task.inputs[0].files)
+    source = read_volume(task.source)
     request = ReportRequest(
         results=load_results(task.previous),
         provenance=task.provenance,

@@ -1,4 +1,4 @@
-"""The files that pass between `consume` and the stage's child, in one work folder.
+"""The files that pass between `consume` and the stage's process, in one work folder.
 
 `stage.json` goes in. `results.json` and one `.npz` per mask, or `outputs.json` and the objects it
 names, or `error.json`, come out.
@@ -31,18 +31,28 @@ _KINDS: Final[dict[str, type[TendonError]]] = {"unfit": Unfit, "transient": Tran
 
 @dataclass(frozen=True, slots=True)
 class TaskInput:
-    """One input of the stage: the files of its instances. `many` says whether the pipeline takes all regions."""
+    """One input of the stage: the files of its instances. `many` says whether the pipeline takes all regions.
+
+    Of kind result: `artefacts` maps the names of what the other pipeline left to files, and `segment` is the
+    coded type of the segments wanted, all when empty. An input that is absent has neither files nor artefacts.
+    """
 
     name: str
     kind: str
     files: tuple[str, ...]
     on: str = ""
     many: bool = False
+    artefacts: Mapping[str, str] = field(default_factory=dict)
+    segment: str = ""
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """All that a stage's child is told. `previous` maps artefact names of the stage before to files."""
+    """All that a stage's process is told. `previous` maps artefact names of the stage before to files.
+
+    `source` are the files of the images that the results refer to; `weights` is the file of the weights, if any.
+    """
 
     pipeline: str
     folder: str
@@ -52,6 +62,8 @@ class Task:
     measurements: tuple[str, ...]
     provenance: Provenance
     memory_mb: int
+    source: tuple[str, ...] = ()
+    weights: str = ""
     previous: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, work: Path) -> None:
@@ -65,7 +77,7 @@ class Task:
         values["inputs"] = tuple(TaskInput(**{**i, "files": tuple(i["files"])}) for i in values["inputs"])
         provenance = values["provenance"]
         values["provenance"] = Provenance(**{**provenance, "input_uids": tuple(provenance["input_uids"])})
-        for name in ("segments", "measurements"):
+        for name in ("segments", "measurements", "source"):
             values[name] = tuple(values[name])
         return cls(**values)
 

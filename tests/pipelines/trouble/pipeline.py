@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -64,3 +67,55 @@ def has_another_shape(inputs, params, report):
 def finds_what_it_did_not_declare(inputs, params, report):
     mask = inputs["ct"].array > 300
     return Results(segments=(Segment("X", codes.ANATOMICAL_STRUCTURE, codes.LESION, mask),))
+
+
+def load(weights_path, device):
+    return f"a model of {device}"
+
+
+def computes_on(inputs, params, report):
+    raise Unfit(Fault.OUT_OF_RANGE, f"on {params['device']} with {params['model']}")
+
+
+def blocks_every_signal(inputs, params, report):
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+    while True:
+        time.sleep(0.05)
+
+
+def is_stuck_in_c(inputs, params, report):
+    sum(itertools.repeat(0))
+
+
+def hangs_up(inputs, params, report):
+    os.closerange(3, 1000)
+    while True:
+        time.sleep(0.05)
+
+
+def stops_its_parent(inputs, params, report):
+    os.kill(os.getppid(), signal.SIGSTOP)
+    while True:
+        time.sleep(0.05)
+
+
+def leave_a_process():
+    """Start a process in a session of its own that blocks what signals can be blocked; it keeps all pipes open."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+        Path(__file__).with_name(".left").write_text(f"{os.getpid()}\n")
+        time.sleep(600)
+    while not Path(__file__).with_name(".left").exists():
+        time.sleep(0.005)
+
+
+def leaves_a_process_behind(inputs, params, report):
+    leave_a_process()
+    return bone(inputs["ct"].array > 300)
+
+
+def waits_for_its_process(inputs, params, report):
+    leave_a_process()
+    os.wait()
