@@ -14,9 +14,16 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from orchestrator.domain.retention import Retirement
     from orchestrator.service.operating import JobStory, StudyStory
 
 EXAMPLE: Final = "tendon study 1.2.840.113619.2.55.3"
+_NEXT: Final = {
+    "failed": "see to the reason, then `tendon retry {job}`",
+    "unfit": "nothing, or change the rule or the pipeline, then `tendon reroute {study}`",
+    "cancelled": "`tendon reroute {study}` brings it back where a rule still asks for it",
+}
+"""What an operator can do about a job, by its state."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +46,7 @@ def as_json(story: StudyStory) -> dict[str, Any]:
     return {
         "study_uid": story.study.uid,
         "revision": story.study.revision,
+        "retired": _retired_json(story.retirement),
         "series": [
             {
                 "series_uid": series.uid,
@@ -70,6 +78,19 @@ def as_json(story: StudyStory) -> dict[str, Any]:
     }
 
 
+def _retired_json(retirement: Retirement | None) -> dict[str, Any] | None:
+    if retirement is None:
+        return None
+    return {
+        "at": retirement.at.isoformat(),
+        "reason": retirement.reason,
+        "series": [
+            {"series_uid": series.uid, "modality": series.modality, "instances": series.instances}
+            for series in retirement.series
+        ],
+    }
+
+
 def _job_json(story: JobStory) -> dict[str, Any]:
     outputs = {output.id: output for output in story.outputs}
     return {
@@ -81,7 +102,16 @@ def _job_json(story: JobStory) -> dict[str, Any]:
         "reason": story.job.reason,
         "code": story.job.code,
         "rules": [rule["name"] for rule in story.job.rules],
-        "stages": [{"name": s.name, "state": s.state, "attempt": s.attempt, "reason": s.reason} for s in story.stages],
+        "stages": [
+            {
+                "name": stage.name,
+                "state": stage.state,
+                "attempt": stage.attempt,
+                "attempts_allowed": stage.attempts_allowed,
+                "reason": stage.reason,
+            }
+            for stage in story.stages
+        ],
         "deliveries": [
             {
                 "object": outputs[d.output_id].name,
@@ -109,6 +139,8 @@ def _lines(story: StudyStory) -> Iterator[str]:
     for series in facts["series"]:
         state = "ready and routed" if series["settled"] else "waiting for more images"
         yield f"  {series['modality'] or '?'} series {series['series_uid']}: {series['instances']} instances, {state}"
+    if facts["retired"]:
+        yield from _retired_lines(facts["retired"])
     for left in facts["left_out"]:
         yield f"  not used: {left['sop_instance_uid']}: {left['reason']}"
     yield "\nDecided"
@@ -121,18 +153,27 @@ def _lines(story: StudyStory) -> Iterator[str]:
         yield "  nothing yet: the study is still being received or no rules are in force"
     yield "\nDone"
     for job in facts["jobs"]:
-        yield from _job_lines(job)
+        yield from _job_lines(job, facts["study_uid"])
     if not facts["jobs"]:
         yield "  no job was started: see what was decided"
 
 
-def _job_lines(job: dict[str, Any]) -> Iterator[str]:
+def _retired_lines(retired: dict[str, Any]) -> Iterator[str]:
+    for series in retired["series"]:
+        yield f"  {series['modality'] or '?'} series {series['series_uid']}: {series['instances']} instances, retired"
+    yield f"  retired on {retired['at']}: {retired['reason']}; its objects are no longer kept"
+
+
+def _job_lines(job: dict[str, Any], study_uid: str) -> Iterator[str]:
     yield f"  {job['pipeline']} {job['version']}: {job['state']}{_because(job['reason'])} (job {job['id']})"
     for stage in job["stages"]:
-        yield f"    stage {stage['name']}: {stage['state']}, attempt {stage['attempt']}{_because(stage['reason'])}"
+        tried = f"attempt {stage['attempt']} of {stage['attempts_allowed']}"
+        yield f"    stage {stage['name']}: {stage['state']}, {tried}{_because(stage['reason'])}"
     for sent in job["deliveries"]:
         proof = f" by {sent['proof']}" if sent["proof"] else ""
         yield f"    {sent['kind']} to {sent['destination']}: {sent['state']}{proof}{_because(sent['reason'])}"
+    if job["state"] in _NEXT:
+        yield f"    what to do: {_NEXT[job['state']].format(job=job['id'], study=study_uid)}"
 
 
 def _because(reason: str) -> str:

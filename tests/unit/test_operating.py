@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.service.operating import current_site, job_summary, newest_jobs, replace_site, study_story
+from orchestrator.service.operating import (
+    clear_alarm,
+    current_site,
+    job_summary,
+    newest_jobs,
+    note_unusable_message,
+    open_alarms,
+    replace_site,
+    study_story,
+)
 from tests.fakes.records import MemoryRecords
 from tests.fakes.surroundings import SettableClock
 from tests.fakes.system import CT1, PACS, FakeSystem, rule, slices
@@ -80,3 +89,27 @@ def test_a_decision_that_cannot_be_kept_leaves_the_older_one_in_force(system):
     with pytest.raises(ConnectionError):
         replace_site(system.records, system.clock, (), (), (), "import")
     assert current_site(system.records) == before
+
+
+# alarms
+
+
+def test_messages_no_worker_can_use_are_one_alarm_per_queue_until_somebody_sees_to_it():
+    records, clock = MemoryRecords(), SettableClock()
+    first = clock.now()
+    note_unusable_message(records, clock, "tendon.cpu.stat", "it names no stage")
+    clock.pass_s(5)
+    note_unusable_message(records, clock, "tendon.gpu.batch", "it is no message of ours")
+    note_unusable_message(records, clock, "tendon.cpu.stat", "it names no stage")
+    cpu, gpu = open_alarms(records)
+    assert (cpu.code, cpu.subject, cpu.times) == (Fault.MESSAGE_UNUSABLE.code, "tendon.cpu.stat", 2)
+    assert (cpu.raised_at, cpu.last_at, cpu.detail) == (first, clock.now(), "it names no stage")
+    assert (gpu.subject, gpu.times) == ("tendon.gpu.batch", 1)
+    clear_alarm(records, clock, cpu.code, cpu.subject)
+    assert open_alarms(records) == [gpu]
+
+
+def test_an_alarm_that_is_not_open_cannot_be_cleared():
+    with pytest.raises(Refused) as refusal:
+        clear_alarm(MemoryRecords(), SettableClock(), "TND-9006", "tendon.cpu.stat")
+    assert refusal.value.fault is Fault.NOT_FOUND

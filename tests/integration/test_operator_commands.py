@@ -1,0 +1,266 @@
+"""What `tendon jobs`, `study`, `retry`, `cancel` and `reroute` print, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator import settings
+from orchestrator.__main__ import main
+from orchestrator.assembly import open_system
+from orchestrator.service.operating import note_unusable_message
+from tests.fakes.system import CT1, PACS, SHARE, rule, slices
+from tests.rows import after, delivery_of, instance_of, job_of, output_of, site_of, stage_of
+from tests.strategies import STUDY_UID
+
+if TYPE_CHECKING:
+    from orchestrator.assembly import System
+    from orchestrator.domain.job import Job
+
+JOB = "abcdef0123456789"
+
+
+@dataclass
+class Desk:
+    """An operator's terminal at an installation, and what she sees."""
+
+    system: System
+    capsys: pytest.CaptureFixture[str]
+
+    def tendon(self, *arguments: str, expect: int = 0) -> str:
+        code = main(arguments)
+        seen = self.capsys.readouterr()
+        assert code == expect, seen
+        return seen.out if expect == 0 else seen.err
+
+    def ask(self, *arguments: str) -> Any:
+        return json.loads(self.tendon(*arguments, "--json"))
+
+    def add(self, job: Job, **stage: Any) -> None:
+        with self.system.records.transaction() as unit:
+            unit.jobs.add(job)
+            unit.jobs.add_stage(stage_of(job, **stage))
+
+    def add_delivery(self, name: str, destination: str, **given: Any) -> None:
+        with self.system.records.transaction() as unit:
+            unit.deliveries.add_output(output_of(name, JOB))
+            unit.deliveries.add(replace(delivery_of(f"d {name}", name, destination, **given), job_id=JOB))
+
+    def job(self) -> Job:
+        with self.system.records.reading() as unit:
+            found = unit.jobs.get(JOB)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def desk(empty_database, tmp_path, monkeypatch, capsys):
+    """A study was received an hour ago; rules, a PACS and a shared folder are in force."""
+    monkeypatch.setenv("TENDON_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copy(empty_database, tmp_path / "tendon.db")
+    system = open_system(settings.load())
+    received_at = system.clock.now() - timedelta(hours=1)
+    with system.records.transaction() as unit:
+        unit.site.replace(site_of(1, nodes=(CT1,), destinations=(PACS, SHARE), rules=(rule(),)))
+        for header in slices(count=12):
+            unit.studies.add(instance_of(header, received_at=received_at), received_at)
+    yield Desk(system, capsys)
+    system.records.close()
+
+
+def failed_job(desk: Desk) -> None:
+    desk.add(
+        job_of(JOB, state="failed", reason="it died", code="TND-4002"),
+        state="failed",
+        attempt=3,
+        reason="it died",
+        code="TND-4002",
+    )
+
+
+# retry
+
+
+def test_retry_says_which_stage_is_tried_again(desk):
+    failed_job(desk)
+    told = desk.tendon("retry", JOB[:6])
+    assert f"Job {JOB} of bone_ct is waiting" in told
+    assert "stage segment is ready" in told
+    assert desk.job().state == "waiting"
+
+
+def test_retry_says_how_many_deliveries_go_on_and_how_many_cannot(desk):
+    desk.add(job_of(JOB, state="failed", reason="status 0xC000"), name="report", state="done")
+    desk.add_delivery("o1", "pacs", state="quarantined", code="TND-5002", reason="status 0xC000")
+    desk.add_delivery("o2", "gone", state="quarantined", code="TND-2003", reason="there is no destination named gone")
+    told = desk.tendon("retry", JOB)
+    assert "deliveries taken up again: 1" in told
+    assert "deliveries that stay in quarantine: 1" in told
+
+
+def test_retry_prints_json(desk):
+    failed_job(desk)
+    assert desk.ask("retry", JOB) == {
+        "id": JOB,
+        "study_uid": STUDY_UID,
+        "pipeline": "bone_ct",
+        "state": "waiting",
+        "reason": "",
+        "stage": "segment",
+        "resumed": 0,
+        "still_quarantined": 0,
+    }
+
+
+def test_what_cannot_be_retried_exits_with_one_and_says_what_to_do(desk):
+    desk.add(job_of(JOB, state="unfit", reason="metal"))
+    told = desk.tendon("retry", JOB, expect=1)
+    assert "is unfit" in told
+    assert "What to do: see its state and reason" in told
+
+
+# cancel
+
+
+def test_cancel_says_what_is_withdrawn_what_stays_and_how_to_go_on(desk):
+    desk.add(job_of(JOB, state="delivering"), name="report", state="done")
+    desk.add_delivery("o1", "pacs", state="proven")
+    desk.add_delivery("o2", "share")
+    told = desk.tendon("cancel", JOB, "--reason", "the wrong rule")
+    assert f"Job {JOB} of bone_ct is cancelled: cancelled by " in told
+    assert ": the wrong rule" in told
+    assert "deliveries withdrawn: 1" in told
+    assert "objects sent to pacs before: 1; they stay there" in told
+    assert f"tendon reroute {STUDY_UID}" in told
+    again = desk.tendon("cancel", JOB)
+    assert "was cancelled before" in again
+    assert "the wrong rule" in again
+
+
+def test_cancel_prints_json(desk):
+    desk.add(job_of(JOB, state="running"), state="leased", attempt=1, owner="worker", lease_until=after(10))
+    told = desk.ask("cancel", JOB)
+    assert told.pop("reason").startswith("cancelled by ")
+    assert told == {
+        "id": JOB,
+        "study_uid": STUDY_UID,
+        "pipeline": "bone_ct",
+        "state": "cancelled",
+        "was_cancelled": False,
+        "withdrawn": 0,
+        "sent": {},
+    }
+
+
+def test_in_a_container_whose_account_has_no_name_an_operator_cancels(desk, monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2_000_000_001)
+    desk.add(job_of(JOB))
+    assert desk.ask("cancel", JOB)["reason"] == "cancelled by an operator"
+
+
+# reroute
+
+
+def test_reroute_names_jobs_that_are_new_kept_and_not_asked_for_any_more(desk):
+    desk.add(job_of(JOB, pipeline="removed"))
+    told = desk.tendon("reroute", STUDY_UID)
+    assert "Rule set 1 has decided on the study again." in told
+    assert "new: bone_ct, waiting (job " in told
+    assert f"asked for by no rule now, left as it is: removed, waiting (job {JOB})" in told
+    assert "kept as it is: bone_ct, waiting (job " in desk.tendon("reroute", STUDY_UID)
+
+
+def test_reroute_says_why_where_no_job_is_asked_for(desk):
+    with desk.system.records.transaction() as unit:
+        unit.site.replace(site_of(2, rules=(rule(when={"field": "series.modality", "eq": "MR"}),)))
+    told = desk.tendon("reroute", STUDY_UID)
+    assert "no job is asked for:" in told
+    assert "bone_ct: " in told
+
+
+def test_reroute_prints_json(desk):
+    told = desk.ask("reroute", STUDY_UID)
+    (made,) = told["new"]
+    assert (made["pipeline"], made["series_uid"], made["generation"], made["state"]) == (
+        "bone_ct",
+        "1.2.3.1",
+        0,
+        "waiting",
+    )
+    assert (told["study_uid"], told["rule_set_version"], told["kept"], told["unasked"]) == (STUDY_UID, 1, [], [])
+    assert {decision["yes"] for decision in told["decisions"]} == {True}
+
+
+# jobs and study
+
+
+def test_jobs_shows_the_stage_with_its_attempt_and_enough_of_the_id_to_act_on(desk):
+    failed_job(desk)
+    told = desk.tendon("jobs")
+    assert "segment failed, attempt 3" in told
+    assert JOB[:12] in told
+    assert STUDY_UID in told
+    assert "operator must act" not in told
+
+
+def test_jobs_shows_what_an_operator_must_act_on(desk):
+    for _ in range(2):
+        note_unusable_message(desk.system.records, desk.system.clock, "tendon.cpu.stat", "it names no stage")
+    told = desk.tendon("jobs")
+    assert "An operator must act on tendon.cpu.stat: it names no stage [TND-9006], seen 2 times" in told
+    assert desk.ask("jobs") == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("failed", f"`tendon retry {JOB}`"),
+        ("unfit", f"`tendon reroute {STUDY_UID}`"),
+        ("cancelled", f"`tendon reroute {STUDY_UID}`"),
+    ],
+)
+def test_study_says_what_an_operator_can_do(desk, state, told):
+    desk.add(job_of(JOB, state=state, reason="why"), state="failed", attempt=2, reason="why")
+    seen = desk.tendon("study", STUDY_UID)
+    assert f"{state}: why" in seen
+    assert "stage segment: failed, attempt 2 of 3: why" in seen
+    assert told in seen
+
+
+def test_study_says_nothing_to_do_where_nothing_is_wrong(desk):
+    desk.add(job_of(JOB, state="done"), state="done")
+    assert "what to do" not in desk.tendon("study", STUDY_UID)
+
+
+# help and errors
+
+
+@pytest.mark.parametrize("command", ["retry", "cancel", "reroute"])
+def test_each_command_explains_itself_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"example:\n  tendon {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["retry", "cancel", "reroute"])
+def test_without_saying_what_it_is_a_wrong_call(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command])
+    assert ended.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["retry", "cancel", "reroute"])
+def test_what_nobody_knows_exits_with_one_and_says_what_to_do(desk, command):
+    told = desk.tendon(command, "9.9.9.9.9", expect=1)
+    assert "9.9.9.9.9" in told
+    assert "What to do: check the name or id" in told
