@@ -7,27 +7,36 @@ import socket
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from orchestrator import shipped
 from orchestrator.admin.app import AdminServer, application
+from orchestrator.broker import CeleryAnnouncer, declare_queues, take_dead_letters
 from orchestrator.dicom.archive import Archive
 from orchestrator.dicom.facts import read_header
 from orchestrator.dicom.part10 import part10_prefix
 from orchestrator.dicom.scp import StorageScp
 from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.errors import Broken, Fault
-from orchestrator.rounds import Rounds
+from orchestrator.rounds import Couriers, Duty, Rounds, route_due
 from orchestrator.rulebook import YamlRulebook
-from orchestrator.service.delivering import Dispatch
+from orchestrator.service.announcing import Crier, announce_ready
+from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
+from orchestrator.service.leading import ROUNDS, Office
+from orchestrator.service.operating import note_unusable_message
 from orchestrator.service.receiving import Reception
+from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
-from orchestrator.service.working import Workshop
+from orchestrator.service.working import Workshop, fail_exhausted
+from orchestrator.store.bucket import BucketObjects
 from orchestrator.store.catalog import FolderCatalog
+from orchestrator.store.clock import DatabaseClock
 from orchestrator.store.folder import FolderSender
 from orchestrator.store.objects import DirectoryObjects
-from orchestrator.store.records import DatabaseRecords, open_engine
+from orchestrator.store.records import DatabaseRecords, answering, open_engine
 from orchestrator.store.schema import is_current, migrate
+from orchestrator.store.spool import free_bytes
 from orchestrator.telemetry import metrics_of
 
 if TYPE_CHECKING:
@@ -36,9 +45,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from orchestrator.ports import Catalog, Sender
+    from orchestrator.broker import DeadLetter
+    from orchestrator.ports import Catalog, Clock, Sender, Shelves
     from orchestrator.settings import Settings
 
+
+_LOOK_EVERY_S: Final = 0.25
+_DEAD_LETTERS_EVERY_S: Final = 10.0
+_KEEP_EVERY_S: Final = 60.0
+_DEAD_LETTERS_AT_ONCE: Final = 1000
 
 DELIVERED_KINDS = ("dicom", "folder")
 """Kinds of destination that this version has a sender for."""
@@ -67,40 +82,72 @@ class System:
     settings: Settings
     installation: str
     records: DatabaseRecords
-    objects: DirectoryObjects
+    objects: Shelves
     rulebook: YamlRulebook
     catalog: Catalog
-    clock: SystemClock
+    clock: Clock
     identifiers: RandomIdentifiers
 
     def workshop(self) -> Workshop:
         """What workers ask."""
-        return Workshop(self.records, self.clock, self.identifiers, self.settings.lease_seconds)
+        return Workshop(self.records, self.catalog, self.clock, self.identifiers, self.settings.lease_seconds)
 
-    def admin(self, checks: Mapping[str, Callable[[], bool]]) -> AdminServer:
+    def admin(self, port: int, checks: Mapping[str, Callable[[], bool]]) -> AdminServer:
         """The HTTP server on its bound socket, not started. `checks` say whether the other parts work."""
-        listening = socket.create_server((self.settings.admin_host, self.settings.admin_port))
+        listening = socket.create_server((self.settings.admin_host, port))
         metrics = metrics_of(self.records, self.objects)
         return AdminServer(application(metrics=metrics, checks=checks), listening)
 
-    def rounds(self) -> Rounds:
-        """The timed rounds, not started."""
-        router = Router(
-            self.records,
-            self.rulebook,
-            self.catalog,
-            self.clock,
-            self.identifiers,
-            self.settings.quiet_seconds,
+    def rounds(self, holder: str) -> Rounds:
+        """The timed rounds, not started; `holder` names this process among those that stand by."""
+        office = Office(self.records, self.clock, ROUNDS, holder, self.settings.lease_seconds)
+        workshop, dispatch = self.workshop(), self._dispatch(office)
+        couriers = Couriers(partial(destinations_due, dispatch), partial(deliver_to, dispatch))
+        keeper = self._keeper()
+        duties = [
+            Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, self.records.bell()),
+            Duty("delivering", couriers.send_out, _LOOK_EVERY_S, self.records.bell(), couriers.wait),
+            Duty("giving up", partial(fail_exhausted, workshop), _LOOK_EVERY_S),
+            Duty("retiring", partial(retire_due, keeper), _KEEP_EVERY_S),
+            Duty("sweeping", partial(sweep, keeper), _KEEP_EVERY_S),
+            Duty("watermark", partial(watermark, keeper), _KEEP_EVERY_S),
+        ]
+        if self.settings.broker_url:
+            announcer = CeleryAnnouncer(self.settings.broker_url)
+            crier = Crier(self.records, self.clock, announcer, self.settings.lease_seconds)
+            duties.append(Duty("announcing", partial(announce_ready, crier), _LOOK_EVERY_S, self.records.bell()))
+            duties.append(Duty("dead letters", self._note_dead_letters, _DEAD_LETTERS_EVERY_S))
+        return Rounds(office, duties)
+
+    def router(self) -> Router:
+        """What routing needs, and what an operator does about a job or a study."""
+        return Router(
+            self.records, self.rulebook, self.catalog, self.clock, self.identifiers, self.settings.quiet_seconds
         )
+
+    def _dispatch(self, office: Office) -> Dispatch:
         senders: dict[str, Sender] = {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
-        return Rounds(router, self.workshop(), Dispatch(self.records, self.objects, self.clock, senders))
+        return Dispatch(self.records, self.objects, self.clock, senders, office)
+
+    def _keeper(self) -> Keeper:
+        work_dir = self.settings.work_dir
+        spaces = {"objects": self.objects.free_bytes, "work": lambda: free_bytes(work_dir)}
+        return Keeper(self.records, self.objects, self.clock, self.settings.retention_days, spaces)
+
+    def _note_dead_letters(self) -> None:
+        def note(letter: DeadLetter) -> None:
+            note_unusable_message(self.records, self.clock, letter.queue, letter.reason)
+
+        take_dead_letters(self.settings.broker_url, note, _DEAD_LETTERS_AT_ONCE)
+
+    def clock_skew_s(self) -> float:
+        """By how many seconds this machine's clock is ahead of the database's; 0 where they are one."""
+        return self.clock.skew_s() if isinstance(self.clock, DatabaseClock) else 0.0
 
     def scp(self) -> StorageScp:
         """The Storage SCP, not started. Visits that a dead process left open are closed."""
         with self.records.transaction() as unit:
             unit.studies.close_abandoned(self.clock.now())
-        self.objects.sweep()
         reception = Reception(
             records=self.records,
             objects=self.objects,
@@ -134,7 +181,8 @@ def open_system(settings: Settings) -> System:
     """Join everything. SQLite is brought up to date here. Raises Broken SCHEMA_OLD."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = open_engine(settings.database_url)
-    _require_schema(engine)
+    with answering(engine):
+        _require_schema(engine)
     records = DatabaseRecords(engine)
     with records.transaction() as unit:
         installation = unit.site.installation(settings.installation or secrets.token_hex(8))
@@ -142,12 +190,36 @@ def open_system(settings: Settings) -> System:
         settings=settings,
         installation=installation,
         records=records,
-        objects=DirectoryObjects(settings.objects_dir),
+        objects=_open_objects(settings),
         rulebook=open_rulebook(),
         catalog=open_catalog(settings),
-        clock=SystemClock(),
+        clock=DatabaseClock(engine) if settings.is_distributed else SystemClock(),
         identifiers=RandomIdentifiers(),
     )
+
+
+def _open_objects(settings: Settings) -> Shelves:
+    if not settings.objects_url:
+        return DirectoryObjects(settings.objects_dir)
+    return BucketObjects(
+        settings.objects_url,
+        settings.objects_dir,
+        cache_bytes=int(settings.objects_cache_gb * 1e9),
+        endpoint=settings.objects_endpoint,
+        region=settings.objects_region,
+        key_id=settings.objects_key_id,
+        secret=settings.objects_secret,
+    )
+
+
+def migrate_site(settings: Settings) -> None:
+    """Bring the database's schema and the broker's queues up to date. Raises Transient where one does not answer."""
+    engine = open_engine(settings.database_url)
+    with answering(engine):
+        migrate(engine, shipped.folder("migrations"))
+    engine.dispose()
+    if settings.broker_url:
+        declare_queues(settings.broker_url)
 
 
 def _require_schema(engine: Engine) -> None:

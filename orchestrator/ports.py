@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.alarm import Alarm
-    from orchestrator.domain.delivery import Delivery, Destination, Node, Output, OutputKind
+    from orchestrator.domain.circuit import Circuit
+    from orchestrator.domain.delivery import Delivery, Destination, Errand, Node, Output, OutputKind
     from orchestrator.domain.geometry import Volume
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.pipeline import Manifest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.result import Provenance, Results
     from orchestrator.domain.route import Condition, Decision, Rule
     from orchestrator.domain.study import Header, Instance, Study
+    from orchestrator.keeping import Keeping, ObjectWriter
 
 
 class Clock(Protocol):
@@ -48,27 +50,6 @@ class HeaderReader(Protocol):
         """Header facts, or a header whose `unreadable` says why there are none."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """Where an object's bytes are: SHA-256 as lower-case hex, and how many."""
-
-    digest: str
-    size: int
-
-
-class ObjectWriter(Protocol):
-    """An object being written; it exists for others only after `commit`."""
-
-    def write(self, data: bytes) -> None:
-        """Append bytes."""
-
-    def commit(self) -> StoredObject:
-        """Make it durable under the name of its content. Raises Broken when that cannot be promised."""
-
-    def discard(self) -> None:
-        """Leave no trace. Harmless after `commit`."""
-
-
 class Objects(Protocol):
     """Content-addressed bytes that survive a power cut once committed (I1)."""
 
@@ -76,13 +57,32 @@ class Objects(Protocol):
         """Start an object."""
 
     def read(self, digest: str) -> bytes:
-        """All bytes, checked against the digest. Raises Broken OBJECT_DAMAGED or NOT_FOUND."""
+        """All bytes, checked against the digest. Raises Broken OBJECT_DAMAGED or NOT_FOUND, or Transient."""
 
     def path(self, digest: str) -> str:
-        """A file that holds the bytes, checked against the digest. Raises as `read`."""
+        """A file that holds the bytes, checked against the digest; it stays for an hour at least. Raises as `read`."""
+
+    def holds(self, digest: str) -> bool:
+        """Whether the bytes are there. Raises Transient OBJECTS_UNREACHABLE.
+
+        Who keeps a row of them holds the digest and asks: until that transaction ends no sweeper takes them.
+        """
 
     def free_bytes(self) -> int:
-        """How much more can be stored."""
+        """How much more can be taken in: with a bucket, what the disk that uploads pass through can hold."""
+
+
+class Shelves(Objects, Protocol):
+    """Objects as their sweeper sees them, on 256 shelves named by the first two digits of the digest."""
+
+    def old(self, shelf: str, age_s: float) -> Mapping[str, str]:
+        """Digests last written at least so long ago by the store's own clock, each with a stamp of that writing."""
+
+    def remove(self, digest: str, stamp: str) -> bool:
+        """Remove what no row refers to, while its digest is held; False when it is gone or was written since."""
+
+    def sweep(self, age_s: float) -> int:
+        """Remove what dead writers left untouched for so long; returns how many."""
 
 
 class Announcer(Protocol):
@@ -282,6 +282,9 @@ class Jobs(Protocol):
     def get(self, job_id: str) -> Job | None:
         """The job."""
 
+    def starting(self, prefix: str, limit: int) -> list[Job]:
+        """Jobs whose id starts like this, oldest first."""
+
     def of_study(self, study_uid: str) -> list[Job]:
         """Jobs of the study, oldest first."""
 
@@ -315,13 +318,16 @@ class Jobs(Protocol):
     def finish(self, stage: Stage) -> bool:
         """Keep the stage's end; False, and nothing is kept, when another attempt owns it (I2)."""
 
+    def give_up(self, job_id: str, now: datetime, *, code: str, reason: str) -> None:
+        """Keep the job's stages that are ready or leased as failed: nobody waits for them any more."""
+
     def reopen(self, stage: Stage) -> bool:
         """Keep a failed stage as ready again; False when it is not failed any more."""
 
     def unannounced(self, now: datetime, told_before: datetime, limit: int) -> list[Stage]:
         """Stages ready now whose workers were never told, or last told before `told_before` and still did not come.
 
-        Highest priority first, then oldest.
+        Highest priority first, then oldest. None of a job that is not worked on.
         """
 
     def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
@@ -332,7 +338,7 @@ class Jobs(Protocol):
 
 
 class Deliveries(Protocol):
-    """Outputs and their way to destinations."""
+    """Outputs and their way to destinations. Who changes a delivery's state holds its study first."""
 
     def add_output(self, output: Output) -> None:
         """Keep an output."""
@@ -346,14 +352,40 @@ class Deliveries(Protocol):
     def save(self, delivery: Delivery) -> None:
         """Keep a delivery's new state."""
 
+    def get(self, delivery_id: str) -> Delivery | None:
+        """The delivery."""
+
     def of_job(self, job_id: str) -> list[Delivery]:
-        """Deliveries of a job."""
+        """Deliveries of a job in the order they were added."""
+
+    def quarantined(self, destination: str) -> list[Delivery]:
+        """What is quarantined on its way to a destination, oldest first."""
 
     def counts(self) -> dict[str, int]:
         """How many deliveries are in each state."""
 
-    def due(self, now: datetime, limit: int) -> list[Delivery]:
-        """Deliveries waiting, sent or accepted that are due, oldest first."""
+    def destinations(self, errand: Errand, now: datetime) -> list[str]:
+        """Names of the destinations with a delivery that is due for the errand."""
+
+    def due(self, errand: Errand, destination: str, now: datetime, limit: int) -> list[Delivery]:
+        """Deliveries to one destination that are due.
+
+        To send: what is waiting, or sent and not answered, highest priority first, then in the order it was added;
+        nothing before the outputs of its job that were built before it. To prove: what is accepted and nothing
+        proves, the longest due first.
+        """
+
+    def hasten(self, destination: str, now: datetime) -> None:
+        """Make all that waits for the destination due."""
+
+    def circuit(self, destination: str) -> Circuit:
+        """Whether the destination answers; closed when nothing is known."""
+
+    def circuits(self) -> list[Circuit]:
+        """Every circuit that ever changed, by destination."""
+
+    def turn(self, circuit: Circuit, seen: Circuit) -> bool:
+        """Keep a circuit's new state; False, and nothing is kept, when it is no longer as it was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,6 +468,10 @@ class Unit(Protocol):
     @property
     def alarms(self) -> Alarms:
         """What an operator must act on."""
+
+    @property
+    def keeping(self) -> Keeping:
+        """What is needed still."""
 
 
 class Records(Protocol):

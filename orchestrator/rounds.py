@@ -1,36 +1,58 @@
-"""Timed rounds: route what is ready, give up what died too often, deliver what is due."""
+"""Timed rounds: route what is ready, tell workers, give up what died too often, deliver, keep the store in bounds.
+
+One process leads by a row lease; the others stand by. Each duty has a thread of its own, so that a slow
+destination never keeps a study from being routed.
+"""
 
 from __future__ import annotations
 
 import logging
 import traceback
+from dataclasses import dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.service.delivering import deliver_due
+from orchestrator.domain.errors import Transient
 from orchestrator.service.routing import due_studies, put_off, route_study
-from orchestrator.service.working import fail_exhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from orchestrator.service.delivering import Dispatch
+    from orchestrator.ports import Bell
+    from orchestrator.service.leading import Office
     from orchestrator.service.routing import Router
-    from orchestrator.service.working import Workshop
 
-_PAUSE_S: Final = 0.1
-_PAUSE_AFTER_FAULT_S: Final = 2.0
+_PAUSE_S: Final = 0.05
+_PAUSE_AFTER_FAULT_S: Final = 1.0
 _log = logging.getLogger("tendon.rounds")
 
 
-class Rounds:
-    """Two threads, so that a slow destination never keeps a study from being routed."""
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """One thing to do again and again: every `every_s`, and sooner when the bell rings.
 
-    def __init__(self, router: Router, workshop: Workshop, dispatch: Dispatch) -> None:
+    `finish` waits for what a step may have left at work.
+    """
+
+    name: str
+    step: Callable[[], object]
+    every_s: float
+    bell: Bell | None = None
+    finish: Callable[[], object] = lambda: None
+
+
+class Rounds:
+    """Does its duties while this process holds the office."""
+
+    def __init__(self, office: Office, duties: Sequence[Duty]) -> None:
+        self._office = office
+        self._duties = duties
         self._stopping = Event()
-        self._threads = [
-            Thread(target=self._repeat, args=(lambda: _route(router, workshop),), name="rounds-routing"),
-            Thread(target=self._repeat, args=(lambda: deliver_due(dispatch),), name="rounds-delivering"),
+        lead = Duty("leading", office.take, office.lease_s / 3)
+        self._threads = [Thread(target=self._repeat, args=(lead, lambda: True), name="rounds-leading")]
+        self._threads += [
+            Thread(target=self._repeat, args=(duty, lambda: office.leads), name=f"rounds-{duty.name}")
+            for duty in duties
         ]
 
     def start(self) -> None:
@@ -39,37 +61,86 @@ class Rounds:
             thread.start()
 
     def stop(self) -> None:
-        """End after the step in hand."""
+        """End after the steps in hand and leave the office to others."""
         self._stopping.set()
+        for duty in self._duties:
+            if duty.bell is not None:
+                duty.bell.close()
         for thread in self._threads:
             thread.join()
+        for duty in self._duties:
+            duty.finish()
+        try:
+            self._office.give_up()
+        except Transient:
+            _log.warning("the office is left to run out: the database does not answer")
 
     @property
     def is_alive(self) -> bool:
-        """Whether both threads run."""
+        """Whether every thread runs."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def _repeat(self, step: Callable[[], object]) -> None:
+    def _repeat(self, duty: Duty, is_ours: Callable[[], bool]) -> None:
         while not self._stopping.is_set():
             try:
-                step()
-            except Exception as error:  # noqa: BLE001 - one failed round must not end all later ones
-                _log.error("round failed: %s", _where(error))
+                if is_ours():
+                    duty.step()
+            except Transient as error:
+                _log.warning("round %s: %s", duty.name, error)
                 self._stopping.wait(_PAUSE_AFTER_FAULT_S)
-            self._stopping.wait(_PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - one failed round must not end all later ones
+                _log.error("round %s failed: %s", duty.name, where(error))
+                self._stopping.wait(_PAUSE_AFTER_FAULT_S)
+            self._stopping.wait(min(_PAUSE_S, duty.every_s))
+            if duty.bell is None:
+                self._stopping.wait(duty.every_s)
+            else:
+                duty.bell.wait(duty.every_s)
 
 
-def _route(router: Router, workshop: Workshop) -> None:
+def route_due(router: Router) -> None:
+    """Route every study whose time has come; one that cannot be routed is put off and stops no other."""
     for study_uid in due_studies(router):
         try:
             route_study(router, study_uid)
-        except Exception as error:  # noqa: BLE001 - one study that cannot be routed must not stop the others
-            _log.error("study %s cannot be routed: %s", study_uid, _where(error))
+        except Transient:
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            _log.error("study %s cannot be routed: %s", study_uid, where(error))
             put_off(router, study_uid, f"routing failed: {type(error).__name__}")
-    fail_exhausted(workshop)
 
 
-def _where(error: Exception) -> str:
+class Couriers:
+    """Delivers to each destination in a thread of its own, so that none delays another."""
+
+    def __init__(self, due: Callable[[], Sequence[str]], deliver_to: Callable[[str], object]) -> None:
+        self._due = due
+        self._deliver_to = deliver_to
+        self._at_work: dict[str, Thread] = {}
+
+    def send_out(self) -> None:
+        """Start a courier for each destination that has something due and none on its way."""
+        self._at_work = {name: thread for name, thread in self._at_work.items() if thread.is_alive()}
+        for name in self._due():
+            if name not in self._at_work:
+                self._at_work[name] = Thread(target=self._deliver, args=(name,), name=f"courier-{name}")
+                self._at_work[name].start()
+
+    def wait(self) -> None:
+        """Until every courier is back."""
+        for thread in self._at_work.values():
+            thread.join()
+
+    def _deliver(self, name: str) -> None:
+        try:
+            self._deliver_to(name)
+        except Transient as error:
+            _log.warning("delivering to %s: %s", name, error)
+        except Exception as error:  # noqa: BLE001 - what is due stays due and is tried in the next round
+            _log.error("delivering to %s failed: %s", name, where(error))
+
+
+def where(error: Exception) -> str:
     """Kind and place of an error for the log; its text may quote records, so it stays out."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {place.name}, line {place.lineno} of {place.filename}"

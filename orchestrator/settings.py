@@ -28,12 +28,25 @@ class Settings:
 
     data_dir: Path
     database_url: str
+    broker_url: str
+    """Empty: workers look for their work by themselves."""
+    objects_url: str
+    """Empty: objects are kept under `data_dir`, which all roles share."""
+    objects_endpoint: str
+    objects_region: str
+    objects_key_id: str
+    objects_secret: str
+    objects_cache_gb: float
+    retention_days: float | None
+    """None: what was received is kept for ever."""
     pipelines_dirs: tuple[Path, ...]
     ae_title: str
     dicom_host: str
     dicom_port: int
     admin_host: str
     admin_port: int
+    health_port: int | None
+    """Where roles without pages answer monitors; None: nowhere."""
     quiet_seconds: float
     lease_seconds: float
     installation: str
@@ -53,6 +66,11 @@ class Settings:
         return self.data_dir / "work"
 
     @property
+    def is_distributed(self) -> bool:
+        """Whether the roles run as processes of their own on one database server."""
+        return self.database_url.startswith("postgresql")
+
+    @property
     def is_test(self) -> bool:
         """Whether every output is stamped TEST."""
         return self.environment == "test"
@@ -66,12 +84,21 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
     return Settings(
         data_dir=data_dir,
         database_url=source.parsed("DATABASE_URL", f"sqlite:///{data_dir / 'tendon.db'}", _database_url),
+        broker_url=source.parsed("BROKER_URL", "", _broker_url),
+        objects_url=source.parsed("OBJECTS_URL", "", _objects_url),
+        objects_endpoint=source.parsed("OBJECTS_ENDPOINT", "", _endpoint),
+        objects_region=source.text("OBJECTS_REGION", "us-east-1"),
+        objects_key_id=source.text("OBJECTS_KEY_ID", ""),
+        objects_secret=source.text("OBJECTS_SECRET", ""),
+        objects_cache_gb=source.parsed("OBJECTS_CACHE_GB", "10", _gigabytes),
+        retention_days=source.parsed("RETENTION_DAYS", "", lambda text: _above_zero(text) if text else None),
         pipelines_dirs=tuple(Path(p).absolute() for p in source.text("PIPELINES_DIR", "").split(":") if p),
         ae_title=source.parsed("AE_TITLE", "TENDON", _ae_title),
         dicom_host=source.text("DICOM_HOST", "127.0.0.1"),
         dicom_port=source.parsed("DICOM_PORT", "11112", _port),
         admin_host=source.text("ADMIN_HOST", "127.0.0.1"),
         admin_port=source.parsed("ADMIN_PORT", "8080", _port),
+        health_port=source.parsed("HEALTH_PORT", "", lambda text: _port(text) if text else None),
         quiet_seconds=source.parsed("QUIET_SECONDS", "30", _seconds),
         lease_seconds=source.parsed("LEASE_SECONDS", "15", _seconds),
         installation=source.text("INSTALLATION", ""),
@@ -111,6 +138,13 @@ def as_environment(settings: Settings) -> dict[str, str]:
     values = {
         "DATA_DIR": settings.data_dir,
         "DATABASE_URL": settings.database_url,
+        "BROKER_URL": settings.broker_url,
+        "OBJECTS_URL": settings.objects_url,
+        "OBJECTS_ENDPOINT": settings.objects_endpoint,
+        "OBJECTS_REGION": settings.objects_region,
+        "OBJECTS_KEY_ID": settings.objects_key_id,
+        "OBJECTS_SECRET": settings.objects_secret,
+        "OBJECTS_CACHE_GB": settings.objects_cache_gb,
         "PIPELINES_DIR": ":".join(str(folder) for folder in settings.pipelines_dirs),
         "AE_TITLE": settings.ae_title,
         "LEASE_SECONDS": settings.lease_seconds,
@@ -154,8 +188,26 @@ class _Source:
 
 
 def _database_url(text: str) -> str:
-    if not text.startswith("sqlite:///"):
-        raise ValueError("must begin with sqlite:/// in this version")
+    if not text.startswith(("sqlite:///", "postgresql://")):
+        raise ValueError("must begin with sqlite:/// or postgresql://")
+    return text
+
+
+def _broker_url(text: str) -> str:
+    if text and not text.startswith(("amqp://", "amqps://")):
+        raise ValueError("must begin with amqp:// or amqps://")
+    return text
+
+
+def _objects_url(text: str) -> str:
+    if text and not text.startswith("s3://"):
+        raise ValueError("must begin with s3://")
+    return text
+
+
+def _endpoint(text: str) -> str:
+    if text and not text.startswith(("https://", "http://")):
+        raise ValueError("must begin with https:// or http://")
     return text
 
 
@@ -168,11 +220,19 @@ def _port(text: str) -> int:
 
 def _seconds(text: str) -> float:
     try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a number of seconds above 0")
+        return _above_zero(text)
+    except ValueError as error:
+        raise ValueError("must be a number of seconds above 0") from error
+
+
+def _gigabytes(text: str) -> float:
+    return 0.0 if text == "0" else _above_zero(text)
+
+
+def _above_zero(text: str) -> float:
+    value = float(text) if text.replace(".", "", 1).isdecimal() and text.isascii() else 0.0
+    if not value > 0:
+        raise ValueError("must be a number above 0")
     return value
 
 

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.house import Services
+from tests.servers.postgres import postgres
+from tests.servers.rabbitmq import rabbitmq
+
 
 @pytest.fixture(scope="session")
 def sample_data() -> Path:
@@ -16,3 +20,26 @@ def sample_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the public sample images are not here (TENDON_SAMPLE_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A PostgreSQL server of this test process; take a `new_database`. A test that kills a server starts its own."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server():
+    """A RabbitMQ broker of this test process; take a `new_vhost`. A test that kills a broker starts its own."""
+    with rabbitmq() as broker:
+        yield broker
+
+
+@pytest.fixture(params=["embedded", "distributed"])
+def services(request):
+    """Both modes of the same code: no servers for the embedded system, a database and a broker for a cluster."""
+    if request.param == "embedded":
+        return None
+    database, broker = (request.getfixturevalue(name) for name in ("postgres_server", "rabbitmq_server"))
+    return Services(database.new_database(), broker.new_vhost())

@@ -1,4 +1,4 @@
-"""Tendon as a site runs it, for tests: the embedded system as its own process, a receiving PACS, a shared folder."""
+"""Tendon as a site runs it, for tests: embedded in one process or as roles of a cluster, a PACS, a shared folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from orchestrator.assembly import open_system
 from orchestrator.dicom.archive import Archive
 from orchestrator.dicom.author import Drawing, StudyIdentity, write_ct, write_rtstruct
 from orchestrator.dicom.scu import store_files
+from orchestrator.domain.queue import LANES, queues_of
 from orchestrator.domain.result import derive_uid
 from orchestrator.rulebook import default_rules
 from orchestrator.service.operating import job_summary, newest_jobs
@@ -30,9 +31,18 @@ from workers.numeric.phantom import limb
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from orchestrator.ports import Records
+    from orchestrator.store.records import DatabaseRecords
 
 TENDON = str(Path(sys.executable).with_name("tendon"))
+CELERY = str(Path(sys.executable).with_name("celery"))
+EMBEDDED: dict[str, list[str]] = {"serve": [TENDON, "serve"]}
+DISTRIBUTED: dict[str, list[str]] = {
+    "scp": [TENDON, "scp"],
+    "rounds": [TENDON, "rounds"],
+    "admin": [TENDON, "admin"],
+    "worker": [CELERY, "--quiet", "-A", "workers", "worker", "-Q", ",".join(map(str, queues_of(LANES)))],
+}
+"""The roles of a cluster, and how each is started."""
 MODALITY = "MODALITY"
 LOOPBACK = "127.0.0.1"
 ENDED = ("done", "unfit", "failed", "held", "superseded")
@@ -56,6 +66,14 @@ def write_limb_study(folder: Path, name: str = "one", *, with_region: bool = Tru
     return [Path(file) for file in files]
 
 
+@dataclass(frozen=True)
+class Services:
+    """The servers of a cluster: a database and a broker."""
+
+    database_url: str
+    broker_url: str
+
+
 @dataclass
 class House:
     """One installation in a folder; `start` and `kill` as often as a test likes."""
@@ -64,7 +82,8 @@ class House:
     environment: dict[str, str]
     pacs: Archive
     pacs_port: int
-    process: subprocess.Popen[str] | None = None
+    commands: dict[str, list[str]]
+    roles: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     dicom_port: int = 0
     admin_port: int = 0
 
@@ -72,53 +91,69 @@ class House:
     def pacs_folder(self) -> Path:
         return self.folder / "pacs"
 
-    def tendon(self, *arguments: str, expect: int = 0, **changed: str) -> str:
-        """Run a command beside the running system."""
+    @property
+    def is_distributed(self) -> bool:
+        return "serve" not in self.commands
+
+    def tendon(self, *arguments: str, expect: int | None = 0, **changed: str) -> str:
+        """Run a command beside the running system; gives what it prints, or its complaint if it shall fail."""
         environment = {**self.environment, **changed}
         ran = subprocess.run(
             [TENDON, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
-        assert ran.returncode == expect, ran.stdout + ran.stderr
-        return ran.stdout if expect == 0 else ran.stderr
+        assert expect in (None, ran.returncode), ran.stdout + ran.stderr
+        return ran.stderr if expect else ran.stdout
 
     def ask(self, *arguments: str) -> Any:
         return json.loads(self.tendon(*arguments, "--json"))
 
-    def start(self) -> None:
-        with (self.folder / "serve.log").open("a") as log:
-            self.process = subprocess.Popen(
-                [TENDON, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        assert self.process.stdout is not None
-        announced = self.process.stdout.readline()
-        ports = re.search(r":(\d+) and answers monitors on http://[^:]+:(\d+)/", announced)
-        assert ports, (announced, self.log())
-        self.dicom_port, self.admin_port = int(ports[1]), int(ports[2])
+    def start(self, *roles: str) -> None:
+        """Start the roles named, or all; each that has a port has said so when this returns."""
+        for role in roles or self.commands:
+            with (self.folder / f"{role}.log").open("a") as log:
+                self.roles[role] = subprocess.Popen(
+                    self.commands[role], env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
+                )
+        for role in roles or self.commands:
+            if role != "worker":
+                self._hear(role)
+
+    def _hear(self, role: str) -> None:
+        output = self.roles[role].stdout
+        assert output is not None
+        announced = output.readline()
+        receives = re.search(r"receives as \S+ on [^:]+:(\d+)", announced)
+        answers = re.search(r"on http://[^:]+:(\d+)/", announced)
+        assert announced.startswith("Tendon"), (role, announced, self.log())
+        self.dicom_port = int(receives[1]) if receives else self.dicom_port
+        self.admin_port = int(answers[1]) if answers else self.admin_port
+        self.environment["TENDON_DICOM_PORT"] = str(self.dicom_port)
 
     def log(self) -> str:
-        return (self.folder / "serve.log").read_text()
+        return "".join((self.folder / f"{role}.log").read_text() for role in self.commands)
 
-    def kill(self) -> None:
-        """Take the process down as a crash does."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self._gone()
+    def kill(self, *roles: str) -> None:
+        """Take the roles named, or all, down as a crash does."""
+        for role in roles or tuple(self.roles):
+            self.roles[role].send_signal(signal.SIGKILL)
+        self._gone(roles)
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self._gone()
+        for process in self.roles.values():
+            process.terminate()
+        self._gone(())
 
-    def _gone(self) -> None:
-        assert self.process is not None
-        self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process = None
+    def _gone(self, roles: tuple[str, ...]) -> None:
+        for role in roles or tuple(self.roles):
+            process = self.roles.pop(role)
+            process.wait(30)
+            assert process.stdout is not None
+            process.stdout.close()
 
     def worker_pid(self) -> int:
         """The process that leases stages."""
-        assert self.process is not None
+        if self.is_distributed:
+            return self.roles["worker"].pid
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
@@ -126,9 +161,17 @@ class House:
                     parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 except (OSError, IndexError):
                     continue
-                if parent == self.process.pid and b"workers" in command:
+                if parent == self.roles["serve"].pid and b"workers" in command:
                     return int(entry.name)
         raise AssertionError("there is no worker process")
+
+    def kill_worker(self) -> None:
+        """Take the worker down; in a cluster something starts it again, as Kubernetes does."""
+        if self.is_distributed:
+            self.kill("worker")
+            self.start("worker")
+        else:
+            os.kill(self.worker_pid(), signal.SIGKILL)
 
     def processes(self) -> list[str]:
         """Command lines of every process that works on this installation's data."""
@@ -156,7 +199,7 @@ class House:
         return [job_summary(story) for story in newest_jobs(self.records, 100)]
 
     @cached_property
-    def records(self) -> Records:
+    def records(self) -> DatabaseRecords:
         return open_system(settings.load(self.environment)).records
 
     def settled(self, count: int, timeout_s: float = 60.0) -> list[dict[str, Any]]:
@@ -172,8 +215,10 @@ class House:
 
 
 @contextmanager
-def house(folder: Path, rules: Sequence[dict[str, Any]] | None = None, **changed: str) -> Iterator[House]:
-    """An installation with a PACS and a shared folder as destinations; not started."""
+def house(
+    folder: Path, rules: Sequence[dict[str, Any]] | None = None, services: Services | None = None, **changed: str
+) -> Iterator[House]:
+    """An installation with a PACS and a shared folder as destinations; not started. With services, a cluster."""
     pacs = Archive("PACS", folder / "pacs")
     port = pacs.start()
     environment = {
@@ -187,6 +232,9 @@ def house(folder: Path, rules: Sequence[dict[str, Any]] | None = None, **changed
         "TENDON_ENVIRONMENT": "test",
         **changed,
     }
+    if services is not None:
+        environment["TENDON_DATABASE_URL"] = services.database_url
+        environment["TENDON_BROKER_URL"] = services.broker_url
     site = {
         "nodes": [{"name": "modality", "ae_title": MODALITY, "host": LOOPBACK, "port": 104, "may_send": True}],
         "destinations": [
@@ -196,10 +244,14 @@ def house(folder: Path, rules: Sequence[dict[str, Any]] | None = None, **changed
         "rules": list(default_rules(["pacs", "share"]) if rules is None else rules),
     }
     (folder / "site.yaml").write_text(yaml.safe_dump(site))
-    made = House(folder, environment, pacs, port)
+    made = House(folder, environment, pacs, port, EMBEDDED if services is None else DISTRIBUTED)
+    if services is not None:
+        made.tendon("migrate")
     made.tendon("import", str(folder / "site.yaml"))
     try:
         yield made
     finally:
         made.stop()
         made.pacs.stop()
+        if "records" in vars(made):
+            made.records.close()

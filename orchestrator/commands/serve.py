@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -12,8 +11,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
-from orchestrator.assembly import open_system
-from orchestrator.telemetry import log_to_stderr
+from orchestrator.commands.role import announce, monitored, opened, stop_signal
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
 EXAMPLE: Final = "TENDON_DATA_DIR=/srv/tendon tendon serve"
 _RESTART_PAUSE_S: Final = 0.5
 _TERM_GRACE_S: Final = 5.0
+_HOLDER: Final = "serve"
+"""The same at each start: what a killed system held, the next one takes up at once."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,17 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    log_to_stderr()
-    stopping = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    system = open_system(settings.load())
-    with embedded(system) as running:
-        sys.stdout.write(
+    stopping = stop_signal()
+    with opened() as system, embedded(system) as running:
+        announce(
             f"Tendon receives as {system.settings.ae_title} on {system.settings.dicom_host}:{running.dicom_port}"
-            f" and answers monitors on http://{system.settings.admin_host}:{running.admin_port}/readyz\n"
+            f" and answers monitors on http://{system.settings.admin_host}:{running.admin_port}/readyz"
         )
-        sys.stdout.flush()
         stopping.wait()
     return 0
 
@@ -53,7 +48,7 @@ class Running:
     """The embedded system at work."""
 
     dicom_port: int
-    admin_port: int
+    admin_port: int | None
     worker: WorkerProcess
 
 
@@ -106,18 +101,16 @@ class WorkerProcess:
 @contextmanager
 def embedded(system: System) -> Iterator[Running]:
     """The whole system in this process and one child; everything is stopped at the end."""
-    scp, rounds = system.scp(), system.rounds()
+    scp, rounds = system.scp(), system.rounds(_HOLDER)
     worker = WorkerProcess(settings.as_environment(system.settings))
-    admin = system.admin({"worker": lambda: worker.is_alive, "rounds": lambda: rounds.is_alive})
+    checks = {"worker": lambda: worker.is_alive, "rounds": lambda: rounds.is_alive}
     dicom_port = scp.start()
     rounds.start()
     worker.start()
-    admin.start()
     try:
-        yield Running(dicom_port, admin.port, worker)
+        with monitored(system, system.settings.admin_port, checks) as admin_port:
+            yield Running(dicom_port, admin_port, worker)
     finally:
         scp.stop()
-        admin.stop()
         worker.stop()
         rounds.stop()
-        system.records.close()

@@ -100,6 +100,11 @@ class Listener:
         self._thread.start()
         return int(server.server_address[1])
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it listens."""
+        return self._thread is not None and self._thread.is_alive()
+
     def stop(self, grace_s: float = 5.0) -> None:
         """Accept no more, let associations end within the grace, then abort them. Harmless when stopped."""
         if self._server is None or self._thread is None:

@@ -24,6 +24,8 @@ CANNOT_UNDERSTAND = 0xC000
 _STATUS = {
     Fault.STORAGE_LOW: OUT_OF_RESOURCES,
     Fault.STORE_FAILED: OUT_OF_RESOURCES,
+    Fault.OBJECTS_UNREACHABLE: OUT_OF_RESOURCES,
+    Fault.DATABASE_UNREACHABLE: OUT_OF_RESOURCES,
     Fault.TRUNCATED: CANNOT_UNDERSTAND,
     Fault.NOT_DICOM: CANNOT_UNDERSTAND,
 }
@@ -69,6 +71,11 @@ class StorageScp:
     def stop(self, grace_s: float = 5.0) -> None:
         """Accept no more; associations that outlast the grace are aborted."""
         self._listener.stop(grace_s)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it listens."""
+        return self._listener.is_alive
 
     def _open(self, association: Association, calling_ae: str, address: str) -> None:
         self._ids[association] = self._reception.open(calling_ae, address)

@@ -67,6 +67,9 @@ class Fault(Enum):
         "a result this pipeline builds on is not there",
         "see the job it waits for; repair or retry that one",
     )
+    REVIEW_AWAITED = Meaning(
+        "TND-3013", "a result this pipeline builds on waits for a person's review", "review that result"
+    )
 
     STAGE_TIMEOUT = Meaning("TND-4001", "the stage ran longer than its limit", "look at the stage's log, then retry")
     STAGE_DIED = Meaning("TND-4002", "the stage's process ended without a result", "retry; if it repeats, report it")
@@ -100,6 +103,9 @@ class Fault(Enum):
     )
     BROKER_UNREACHABLE = Meaning("TND-9007", "the message broker does not answer", "start it; workers poll until then")
     DATABASE_UNREACHABLE = Meaning("TND-9008", "the database does not answer", "start it; nothing accepted is lost")
+    OBJECTS_UNREACHABLE = Meaning(
+        "TND-9009", "the object store does not answer", "see its address, bucket and keys; nothing accepted is lost"
+    )
 
     @property
     def code(self) -> str:

@@ -37,10 +37,12 @@ _JOB_CHANGES: dict[JobState, frozenset[JobState]] = {
     "waiting": frozenset({"running", "held", "unfit", "cancelled", "superseded", "failed"}),
     "running": frozenset({"waiting", "delivering", "done", "unfit", "failed", "held", "cancelled", "superseded"}),
     "delivering": frozenset({"done", "held", "failed", "superseded", "cancelled", "withdrawn"}),
-    "held": frozenset({"waiting", "running", "delivering", "done", "failed", "cancelled", "superseded", "withdrawn"}),
+    "held": frozenset(
+        {"waiting", "running", "delivering", "done", "unfit", "failed", "cancelled", "superseded", "withdrawn"}
+    ),
     "failed": frozenset({"waiting", "running", "delivering", "done", "held", "cancelled", "superseded"}),
     "done": frozenset({"delivering", "held", "failed", "superseded", "withdrawn"}),
-    "unfit": frozenset({"superseded"}),
+    "unfit": frozenset({"waiting", "held", "superseded"}),
     "cancelled": frozenset(),
     "superseded": frozenset(),
     "withdrawn": frozenset(),
@@ -49,9 +51,10 @@ _JOB_CHANGES: dict[JobState, frozenset[JobState]] = {
 
 @dataclass(frozen=True, slots=True)
 class JobInput:
-    """What one input of the pipeline got: instances of one series, and why this series.
+    """What one input of the pipeline got: instances of one series, or the result of another pipeline on it.
 
-    `instances` maps SOP Instance UID to object digest; `region` names the region in them.
+    `instances` maps SOP Instance UID to object digest; of kind result, the pipeline to the identity of its
+    result. `region` names the region in them.
     """
 
     name: str
@@ -65,8 +68,8 @@ class JobInput:
 class Job:
     """One pipeline on one input set of one study, with a copy of the rules that asked for it.
 
-    `package_digest` pins the pipeline's build; `is_stale` says that a result it built on was corrected
-    or rejected after it.
+    `package_digest` pins the pipeline's build; `is_stale` says that a result it built on was corrected,
+    rejected or superseded after it.
     """
 
     id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.ports import SiteFile
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import Delivery, Destination, Node, Output
     from orchestrator.domain.job import Job, Stage
+    from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.study import Instance, Study
     from orchestrator.ports import Association, Clock, Records, Unit
@@ -34,6 +36,7 @@ class StudyStory:
     """All that happened to a study: what came, what was decided and why, what was done and sent."""
 
     study: Study
+    retirement: Retirement | None
     associations: tuple[Association, ...]
     left_out: tuple[Instance, ...]
     decisions: tuple[tuple[int, int, datetime, Decision], ...]
@@ -45,26 +48,30 @@ def study_story(records: Records, study_uid: str) -> StudyStory:
     with records.reading() as unit:
         study = unit.studies.get(study_uid)
         if study is None:
-            raise Refused(Fault.NOT_FOUND, _why_no_study(unit.studies.left_out(study_uid), study_uid))
+            raise Refused(Fault.NOT_FOUND, why_no_study(unit.studies.left_out(study_uid), study_uid))
+        retirement = unit.keeping.retirement(study_uid)
         return StudyStory(
             study=study,
-            associations=_visits(unit, study),
+            retirement=retirement,
+            associations=_visits(unit, study, retirement),
             left_out=tuple(unit.studies.left_out(study_uid)),
             decisions=tuple(unit.jobs.decisions(study_uid)),
             jobs=tuple(_job_story(unit, job) for job in unit.jobs.of_study(study_uid)),
         )
 
 
-def _why_no_study(left_out: list[Instance], study_uid: str) -> str:
+def why_no_study(left_out: list[Instance], study_uid: str) -> str:
+    """Why there is no study of this UID that could be routed."""
     if not left_out:
         return f"no study {study_uid} was received"
     reasons = "; ".join(dict.fromkeys(i.header.unreadable for i in left_out if i.header.unreadable))
     return f"{len(left_out)} objects of study {study_uid} were stored, but none can be routed: {reasons}"
 
 
-def _visits(unit: Unit, study: Study) -> tuple[Association, ...]:
-    """The associations its instances came by."""
-    ids = dict.fromkeys(i.association_id for s in study.series for i in s.instances)
+def _visits(unit: Unit, study: Study, retirement: Retirement | None) -> tuple[Association, ...]:
+    """The associations its instances came by, those of a retired study too."""
+    ids = dict.fromkeys(retirement.association_ids if retirement else ())
+    ids |= dict.fromkeys(i.association_id for s in study.series for i in s.instances)
     found = (unit.studies.association(identifier) for identifier in ids)
     return tuple(association for association in found if association is not None)
 
@@ -126,3 +133,23 @@ def current_site(records: Records) -> SiteFile:
     if site is None:
         raise Refused(Fault.NOT_FOUND, "nothing was imported yet")
     return site
+
+
+def open_alarms(records: Records) -> list[Alarm]:
+    """What an operator must act on and nobody has cleared, oldest first."""
+    with records.reading() as unit:
+        return unit.alarms.open()
+
+
+def clear_alarm(records: Records, clock: Clock, code: str, subject: str) -> None:
+    """Note that an alarm was seen to. Raises Refused NOT_FOUND."""
+    with records.transaction() as unit:
+        if not unit.alarms.clear(code, subject, clock.now()):
+            raise Refused(Fault.NOT_FOUND, f"no alarm {code} on {subject} is open")
+
+
+def note_unusable_message(records: Records, clock: Clock, queue_name: str, reason: str) -> None:
+    """Sound the alarm on a queue that held a message no worker can use; `reason` quotes nothing of the message."""
+    now = clock.now()
+    with records.transaction() as unit:
+        unit.alarms.sound(Alarm(Fault.MESSAGE_UNUSABLE.code, queue_name, reason, now, now))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.errors import Broken, Fault, Refused
 from orchestrator.domain.study import Instance
 from orchestrator.ports import Association
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import Node
     from orchestrator.domain.study import Header
-    from orchestrator.ports import Clock, HeaderReader, Identifiers, Objects, Records, StoredObject
+    from orchestrator.keeping import StoredObject
+    from orchestrator.ports import Clock, HeaderReader, Identifiers, Objects, Records
 
 RESERVE_BYTES: Final = 1 << 30
 
@@ -102,6 +103,9 @@ class Reception:
     def _record(self, association_id: str, header: Header, stored: StoredObject) -> None:
         now = self.clock.now()
         with self.records.transaction() as unit:
+            unit.studies.hold(stored.digest)
+            if not self.objects.holds(stored.digest):
+                raise Broken(Fault.STORE_FAILED, "the object was swept before its record was kept")
             instance = Instance(
                 header=header,
                 digest=stored.digest,

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.delivery import Delivery, Output, job_state, wants
+from orchestrator.domain.delivery import Delivery, Output, job_state, opening, wants
 from orchestrator.domain.errors import Broken, Fault, Transient, Unfit
 from orchestrator.domain.job import Stage
-from orchestrator.domain.route import RELEASE_ORDER
+from orchestrator.domain.pipeline import REPORT_STAGE
+from orchestrator.service.depending import Moment, upstream_changed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.job import Job, JobState
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.queue import Queue
-    from orchestrator.ports import BuiltObject, ClaimedStage, Clock, Identifiers, Records, Unit
+    from orchestrator.ports import BuiltObject, Catalog, ClaimedStage, Clock, Identifiers, Records, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,14 @@ class Workshop:
     """What the verbs of a worker need."""
 
     records: Records
+    catalog: Catalog
     clock: Clock
     identifiers: Identifiers
     lease_s: float
+
+    def moment(self, unit: Unit, now: datetime) -> Moment:
+        """For what follows for the jobs that build on one."""
+        return Moment(unit, self.catalog.manifests(), self.identifiers, now)
 
 
 def claim_stage(
@@ -52,7 +58,10 @@ def renew_lease(workshop: Workshop, stage: Stage, progress: float, text: str) ->
 
 
 def complete_stage(workshop: Workshop, claimed: ClaimedStage, manifest: Manifest, artefacts: Mapping[str, str]) -> bool:
-    """Accept a stage's artefacts (name to digest) and open the next stage. False: another attempt owns it."""
+    """Accept a stage's artefacts (name to digest) and open the next stage. False: another attempt owns it.
+
+    With the last stage before the report the result is there, and what waits for it starts.
+    """
     now = workshop.clock.now()
     following = manifest.after(claimed.stage.name)
     assert following is not None, "the report stage is completed by `complete_report`"
@@ -68,9 +77,13 @@ def complete_stage(workshop: Workshop, claimed: ClaimedStage, manifest: Manifest
         not_before=now,
     )
     with workshop.records.transaction() as unit:
+        if following == REPORT_STAGE:
+            unit.studies.hold(claimed.job.study_uid)
         if not unit.jobs.finish(_done(claimed.stage, now, artefacts)):
             return False
         unit.jobs.add_stage(opened)
+        if following == REPORT_STAGE:
+            upstream_changed(workshop.moment(unit, now), claimed.job)
     return True
 
 
@@ -92,8 +105,15 @@ def complete_report(workshop: Workshop, claimed: ClaimedStage, built: Sequence[t
         for delivery in deliveries:
             unit.deliveries.add(delivery)
         state, reason = job_state(deliveries)
-        unit.jobs.save(claimed.job.changed(state, now, reason=reason))
+        unit.jobs.save(_as_it_is(unit, claimed.job).changed(state, now, reason=reason))
     return True
+
+
+def _as_it_is(unit: Unit, job: Job) -> Job:
+    """The job with what was noted on it since its stage was claimed."""
+    found = unit.jobs.get(job.id)
+    assert found is not None, "jobs are never removed"
+    return found
 
 
 def _done(stage: Stage, now: datetime, artefacts: Mapping[str, str]) -> Stage:
@@ -129,39 +149,33 @@ def _deliveries(workshop: Workshop, unit: Unit, job: Job, outputs: Sequence[Outp
     has_patient = study is not None and all(patient_id for _, patient_id in study.patients)
     opened = []
     for name in () if job.release == "shadow" else job.send:
-        state, fault, reason = _opening(job, name, known.get(name), has_patient=has_patient)
-        for output in outputs:
-            if name not in known or wants(known[name], output.kind):
-                code = fault.code if fault else ""
-                opened.append(
-                    Delivery(
-                        workshop.identifiers.new(),
-                        job.id,
-                        output.id,
-                        name,
-                        state,
-                        now,
-                        now,
-                        code=code,
-                        reason=reason,
-                        priority=job.priority,
-                    )
-                )
+        state, code, reason = _opening(job, name, known.get(name), has_patient=has_patient)
+        opened += [
+            Delivery(
+                workshop.identifiers.new(),
+                job.id,
+                output.id,
+                name,
+                state,
+                now,
+                now,
+                code=code,
+                reason=reason,
+                priority=job.priority,
+            )
+            for output in outputs
+            if name not in known or wants(known[name], output.kind)
+        ]
     return opened
 
 
 def _opening(
     job: Job, name: str, destination: Destination | None, *, has_patient: bool
-) -> tuple[DeliveryState, Fault | None, str]:
-    """In which state a delivery begins, and why."""
+) -> tuple[DeliveryState, str, str]:
+    """In which state a delivery begins, with code and reason."""
     if destination is None:
-        return "quarantined", Fault.UNKNOWN_DESTINATION, f"there is no destination named {name}"
-    if destination.kind in ("fhir", "hl7v2") and not has_patient:
-        return "held", Fault.PATIENT_UNKNOWN, Fault.PATIENT_UNKNOWN.value.remedy
-    strictest = max((job.release, destination.release), key=RELEASE_ORDER.index)
-    if strictest != "at_once":
-        return "held", None, "waits for a person's review"
-    return "waiting", None, ""
+        return "quarantined", Fault.UNKNOWN_DESTINATION.code, f"there is no destination named {name}"
+    return opening(destination, release=job.release, review=job.review, has_patient=has_patient)
 
 
 def fail_stage(workshop: Workshop, claimed: ClaimedStage, error: TendonError) -> bool:
@@ -180,7 +194,9 @@ def fail_stage(workshop: Workshop, claimed: ClaimedStage, error: TendonError) ->
             return False
         if not may_retry:
             state: JobState = "unfit" if isinstance(error, Unfit) else "failed"
-            unit.jobs.save(job.changed(state, now, reason=error.detail, code=error.code))
+            ended_job = _as_it_is(unit, job).changed(state, now, reason=error.detail, code=error.code)
+            unit.jobs.save(ended_job)
+            upstream_changed(workshop.moment(unit, now), ended_job)
     return True
 
 

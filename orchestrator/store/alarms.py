@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, and_, insert, select, update
 
 from orchestrator.domain.alarm import Alarm
+from orchestrator.store.dialect import hold
 from orchestrator.store.tables import alarms
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class AlarmRows:
         self._connection = connection
 
     def sound(self, alarm: Alarm) -> None:
+        hold(self._connection, [f"alarm {alarm.code} {alarm.subject}"])
         counted = self._connection.execute(
             update(alarms)
             .where(_open_on(alarm.code, alarm.subject))

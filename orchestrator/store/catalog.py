@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tomllib
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.domain.errors import Broken, Fault, TendonError
 from orchestrator.domain.fact import FIELDS
-from orchestrator.domain.pipeline import REPORT_STAGE, Input, Manifest, Preference, StagePlan
+from orchestrator.domain.pipeline import REPORT_STAGE, Input, Manifest, Preference, StagePlan, circle
 from orchestrator.store.manifest import InputText, ManifestText
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 MANIFEST: Final = "manifest.toml"
 SIZE_LIMIT: Final = 1 << 20
+SAFE_WEIGHTS: Final = ".safetensors"
 
 _PREFERENCE: Final = re.compile(r"(smaller|larger) (series\.[a-z_]+)")
+_LARGEST_HEADER: Final = 100_000_000
 _NO_CODE: Final = ("__pycache__", "tests", "test_*.py", "*.pyc", ".*")
 
 
@@ -32,7 +35,8 @@ class FolderCatalog:
     """The port `Catalog`: every folder with a manifest.toml inside the folders given.
 
     All is read once. Of two pipelines of one name the first folder's counts; the other is a fault,
-    as is a folder whose manifest is not valid. Neither hides the rest.
+    as is a folder whose manifest is not valid, and each pipeline that builds on itself by way of others.
+    None hides the rest.
     """
 
     def __init__(self, folders: Sequence[Path], rulebook: Rulebook) -> None:
@@ -49,6 +53,13 @@ class FolderCatalog:
                 self._faults[str(folder)] = f"{first} holds a pipeline of this name and comes first"
             else:
                 self._manifests[manifest.name] = manifest
+        self._leave_out_circles()
+
+    def _leave_out_circles(self) -> None:
+        ways = {name: way for name in self._manifests if (way := circle(name, self._manifests))}
+        for name, way in ways.items():
+            folder = self._manifests.pop(name).folder
+            self._faults[folder] = str(_invalid(f"inputs: the pipeline builds on itself: {' > '.join(way)}"))
 
     def manifests(self) -> Mapping[str, Manifest]:
         return dict(self._manifests)
@@ -137,6 +148,10 @@ def _check_inputs(inputs: Sequence[InputText]) -> None:
             raise _invalid(f"{path}.on: only an input of kind region is drawn on another")
         if (given.kind == "result") != bool(given.pipeline):
             raise _invalid(f"{path}.pipeline: an input of kind result, and no other, names a pipeline")
+        if given.kind != "result" and (given.version or given.segment or given.review):
+            raise _invalid(f"{path}: only an input of kind result has a version, a segment or a review")
+        if given.kind == "result" and given.count == "all":
+            raise _invalid(f"{path}.count: a result is of one series: best, or each for the first input")
         if number and given.count == "each":
             raise _invalid(f"{path}.count: only the first input makes one job per series")
         kinds[given.name] = given.kind
@@ -211,4 +226,21 @@ def _weights_digest(text: ManifestText, folder: Path) -> str:
         raise _invalid(f"weights.file: {text.weights.file} is not there")
     if _sha256(path).hexdigest() != text.weights.sha256:
         raise _invalid(f"weights.sha256: {text.weights.file} has other bytes")
+    if path.suffix != SAFE_WEIGHTS or not _is_safetensors(path):
+        raise _invalid(f"weights.file: {text.weights.file} is no safetensors file; others could run code when loaded")
     return text.weights.sha256
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is built as safetensors are: the length of a header in 8 bytes, the header in JSON, tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LARGEST_HEADER:
+            return False
+        header = file.read(length)
+    try:
+        tensors = json.loads(header)
+        ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return False
+    return max(ends, default=0) == path.stat().st_size - 8 - length

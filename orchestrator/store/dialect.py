@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 CHANNEL: Final = "tendon"
 """The PostgreSQL channel on which changes are told."""
 
+FORGETTABLE: Final = func.set_config("synchronous_commit", "off", True)  # noqa: FBT003
+"""Selected besides, on PostgreSQL: this transaction's commit does not wait for the disk.
+
+For what a crash of the database may undo without harm, such as a claim: the stage is ready again, and
+its fence names the owner as well as the attempt.
+"""
+
 
 def is_postgresql(connection: Connection) -> bool:
     """Whether writers may work at the same time; SQLite has one writer in all."""

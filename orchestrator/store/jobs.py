@@ -3,26 +3,106 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, func, insert, or_, select, update
 
 from orchestrator.domain.job import Job, JobInput, Stage
 from orchestrator.domain.queue import PRIORITY_ORDER
 from orchestrator.domain.route import Decision
 from orchestrator.ports import ClaimedStage
-from orchestrator.store.dialect import ring
-from orchestrator.store.tables import CLAIMABLE, decisions, jobs, stages
+from orchestrator.store.dialect import FORGETTABLE, is_postgresql, ring
+from orchestrator.store.keeping import need
+from orchestrator.store.tables import CLAIMABLE, Instant, decisions, jobs, stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy import Row, Select
 
     from orchestrator.domain.queue import Queue
 
 _WORKABLE = ("waiting", "running")
+
+# The statements of every claim and finish are made once: making them costs more than the database does.
+
+_NOW = bindparam("now", type_=Instant)
+_UNTIL = bindparam("until", type_=Instant)
+_IS_WORKABLE = exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE))
+_IS_OWNED = and_(
+    stages.c.id == bindparam("of_stage"),
+    stages.c.attempt == bindparam("of_attempt"),
+    stages.c.owner == bindparam("of_owner"),
+    stages.c.state == "leased",
+    _IS_WORKABLE,
+)
+_GET = select(jobs).where(jobs.c.id == bindparam("of_job"))
+_ADD_STAGE = insert(stages)
+_LEASE = (
+    update(stages)
+    .where(stages.c.number == bindparam("of_number"))
+    .values(
+        state="leased",
+        attempt=stages.c.attempt + 1,
+        owner=bindparam("new_owner"),
+        lease_until=_UNTIL,
+        started_at=_NOW,
+        progress=0.0,
+        progress_text="",
+    )
+    .returning(stages)
+)
+_BEGIN = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"), jobs.c.state == "waiting")
+    .values(state="running", changed_at=_NOW)
+)
+_RENEW = (
+    update(stages)
+    .where(_IS_OWNED)
+    .values(lease_until=_UNTIL, progress=bindparam("new_progress"), progress_text=bindparam("new_text"))
+)
+_AT_FINISH = (
+    "state",
+    "not_before",
+    "finished_at",
+    "progress",
+    "progress_text",
+    "code",
+    "reason",
+    "artefacts",
+    "announced_at",
+)
+_FINISH = (
+    update(stages)
+    .where(_IS_OWNED)
+    .values(lease_until=None, **{name: bindparam(f"new_{name}", type_=stages.c[name].type) for name in _AT_FINISH})
+)
+
+
+@cache
+def _walk(*, every_rank: bool, forgettable: bool) -> Select[Any]:
+    """The first stage free in a lane, along the index `stages_to_claim`."""
+    is_free = or_(
+        and_(stages.c.state == "ready", stages.c.not_before <= _NOW),
+        and_(stages.c.state == "leased", stages.c.lease_until <= _NOW),
+    )
+    walk = (
+        select(stages.c.rank, stages.c.number, *([FORGETTABLE] if forgettable else []))
+        .where(
+            CLAIMABLE,
+            stages.c.lane == bindparam("of_lane"),
+            is_free,
+            stages.c.attempt < stages.c.attempts_allowed,
+            _IS_WORKABLE,
+        )
+        .order_by(stages.c.rank.desc(), stages.c.number)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=stages)
+    )
+    return walk if every_rank else walk.where(stages.c.rank.in_(bindparam("ranks", expanding=True)))
 
 
 class JobRows:
@@ -77,8 +157,13 @@ class JobRows:
         )
 
     def get(self, job_id: str) -> Job | None:
-        row = self._connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        row = self._connection.execute(_GET, {"of_job": job_id}).one_or_none()
         return None if row is None else _job(row)
+
+    def starting(self, prefix: str, limit: int) -> list[Job]:
+        is_named = func.substr(jobs.c.id, 1, len(prefix)) == prefix
+        rows = self._connection.execute(select(jobs).where(is_named).order_by(jobs.c.number).limit(limit))
+        return [_job(row) for row in rows]
 
     def of_study(self, study_uid: str) -> list[Job]:
         rows = self._connection.execute(select(jobs).where(jobs.c.study_uid == study_uid).order_by(jobs.c.number))
@@ -98,7 +183,7 @@ class JobRows:
 
     def add_stage(self, stage: Stage) -> None:
         values = asdict(stage)
-        self._connection.execute(insert(stages).values(rank=PRIORITY_ORDER.index(stage.priority), **values))
+        self._connection.execute(_ADD_STAGE, {"rank": PRIORITY_ORDER.index(stage.priority), **values})
         ring(self._connection)
 
     def stages(self, job_id: str) -> list[Stage]:
@@ -113,29 +198,13 @@ class JobRows:
         if not candidates:
             return None
         first = min(candidates, key=lambda row: (0 if oldest_first else -row.rank, row.number))
-        row = self._connection.execute(
-            update(stages)
-            .where(stages.c.number == first.number)
-            .values(
-                state="leased",
-                attempt=stages.c.attempt + 1,
-                owner=owner,
-                lease_until=lease_until,
-                started_at=now,
-                progress=0.0,
-                progress_text="",
-            )
-            .returning(stages)
-        ).one()
+        given = {"of_number": first.number, "new_owner": owner, "until": lease_until, "now": now}
+        row = self._connection.execute(_LEASE, given).one()
         return self._begin(_stage(row), now)
 
     def _begin(self, stage: Stage, now: datetime) -> ClaimedStage | None:
         """The leased stage with its job, which is running; None when the job was ended in this very moment."""
-        self._connection.execute(
-            update(jobs)
-            .where(jobs.c.id == stage.job_id, jobs.c.state == "waiting")
-            .values(state="running", changed_at=now)
-        )
+        self._connection.execute(_BEGIN, {"of_job": stage.job_id, "now": now})
         claimed = self._with_job(stage)
         return claimed if claimed.job.state in _WORKABLE else None
 
@@ -144,65 +213,32 @@ class JobRows:
 
         On PostgreSQL it is locked, and what others have locked is passed by.
         """
-        free = or_(
-            and_(stages.c.state == "ready", stages.c.not_before <= now),
-            and_(stages.c.state == "leased", stages.c.lease_until <= now),
-        )
-        walk = select(stages.c.rank, stages.c.number).where(
-            CLAIMABLE,
-            stages.c.lane == lane,
-            free,
-            stages.c.attempt < stages.c.attempts_allowed,
-            exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE)),
-        )
-        if len(ranks) < len(PRIORITY_ORDER):
-            walk = walk.where(stages.c.rank.in_(ranks))
-        walk = walk.order_by(stages.c.rank.desc(), stages.c.number).limit(1)
-        return self._connection.execute(walk.with_for_update(skip_locked=True, of=stages)).one_or_none()
+        walk = _walk(every_rank=len(ranks) == len(PRIORITY_ORDER), forgettable=is_postgresql(self._connection))
+        return self._connection.execute(walk, {"of_lane": lane, "ranks": ranks, "now": now}).one_or_none()
 
     def _with_job(self, stage: Stage) -> ClaimedStage:
         job = self.get(stage.job_id)
         assert job is not None, "a stage's job is kept by a foreign key"
         return ClaimedStage(stage, job)
 
-    @staticmethod
-    def _owned(stage: Stage) -> ColumnElement[bool]:
-        workable = exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE))
-        return and_(
-            stages.c.id == stage.id,
-            stages.c.attempt == stage.attempt,
-            stages.c.owner == stage.owner,
-            stages.c.state == "leased",
-            workable,
-        )
-
     def renew(self, stage: Stage, lease_until: datetime, progress: float, text: str) -> bool:
-        renewed = self._connection.execute(
-            update(stages)
-            .where(self._owned(stage))
-            .values(lease_until=lease_until, progress=progress, progress_text=text)
-        )
-        return renewed.rowcount == 1
+        given = {**_fence(stage), "until": lease_until, "new_progress": progress, "new_text": text}
+        return self._connection.execute(_RENEW, given).rowcount == 1
 
     def finish(self, stage: Stage) -> bool:
-        finished = self._connection.execute(
-            update(stages)
-            .where(self._owned(stage))
-            .values(
-                state=stage.state,
-                not_before=stage.not_before,
-                lease_until=None,
-                finished_at=stage.finished_at,
-                progress=stage.progress,
-                progress_text=stage.progress_text,
-                code=stage.code,
-                reason=stage.reason,
-                artefacts=dict(stage.artefacts),
-                announced_at=stage.announced_at,
-            )
-        )
+        given = {f"new_{name}": getattr(stage, name) for name in _AT_FINISH}
+        finished = self._connection.execute(_FINISH, {**_fence(stage), **given, "new_artefacts": dict(stage.artefacts)})
         ring(self._connection)
+        if finished.rowcount and stage.artefacts:
+            need(self._connection, stage.job_id, stage.artefacts.values())
         return finished.rowcount == 1
+
+    def give_up(self, job_id: str, now: datetime, *, code: str, reason: str) -> None:
+        self._connection.execute(
+            update(stages)
+            .where(stages.c.job_id == job_id, stages.c.state.in_(("ready", "leased")))
+            .values(state="failed", lease_until=None, finished_at=now, code=code, reason=reason)
+        )
 
     def reopen(self, stage: Stage) -> bool:
         reopened = self._connection.execute(
@@ -229,7 +265,7 @@ class JobRows:
         is_untold = or_(stages.c.announced_at.is_(None), stages.c.announced_at <= told_before)
         rows = self._connection.execute(
             select(stages)
-            .where(CLAIMABLE, is_due, is_untold, stages.c.attempt < stages.c.attempts_allowed)
+            .where(CLAIMABLE, is_due, is_untold, stages.c.attempt < stages.c.attempts_allowed, _IS_WORKABLE)
             .order_by(stages.c.rank.desc(), stages.c.number)
             .limit(limit)
         )
@@ -250,6 +286,11 @@ class JobRows:
             )
         ).all()
         return [self._with_job(_stage(row)) for row in rows]
+
+
+def _fence(stage: Stage) -> dict[str, Any]:
+    """What only the worker that holds this attempt knows."""
+    return {"of_stage": stage.id, "of_attempt": stage.attempt, "of_owner": stage.owner}
 
 
 def _walks(queues: Sequence[Queue], *, each_rank: bool) -> list[tuple[str, list[int]]]:

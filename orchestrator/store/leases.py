@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import Final
 
-from sqlalchemy import Connection, Integer, cast, delete, or_, select
+from sqlalchemy import Connection, Integer, cast, or_, select, update
 
 from orchestrator.store.dialect import insert_or_keep
 from orchestrator.store.tables import leases
 
-if TYPE_CHECKING:
-    from datetime import datetime
+_LONG_PAST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class LeaseRows:
@@ -38,4 +38,5 @@ class LeaseRows:
         return self._connection.execute(mine).first() is not None
 
     def give_up(self, office: str, holder: str) -> None:
-        self._connection.execute(delete(leases).where(leases.c.office == office, leases.c.holder == holder))
+        mine = update(leases).where(leases.c.office == office, leases.c.holder == holder)
+        self._connection.execute(mine.values(holder="", until=_LONG_PAST))

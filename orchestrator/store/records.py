@@ -21,6 +21,7 @@ from orchestrator.store.alarms import AlarmRows
 from orchestrator.store.bell import ChannelBell, FileBell
 from orchestrator.store.deliveries import DeliveryRows
 from orchestrator.store.jobs import JobRows
+from orchestrator.store.keeping import KeepingRows
 from orchestrator.store.leases import LeaseRows
 from orchestrator.store.site import SiteRows
 from orchestrator.store.studies import StudyRows
@@ -63,6 +64,10 @@ class _Unit:
     def alarms(self) -> AlarmRows:
         return AlarmRows(self.connection)
 
+    @cached_property
+    def keeping(self) -> KeepingRows:
+        return KeepingRows(self.connection)
+
 
 class DatabaseRecords:
     """The port `Records` on an engine."""
@@ -77,13 +82,13 @@ class DatabaseRecords:
     @contextmanager
     def transaction(self) -> Iterator[Unit]:
         """One write transaction; rolled back when the block raises."""
-        with _answering(self._engine), self._engine.begin() as connection:
+        with answering(self._engine), self._engine.begin() as connection:
             yield _Unit(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Unit]:
         """One consistent view that takes no write lock."""
-        with _answering(self._engine), self._engine.connect().execution_options(**self._view) as connection:
+        with answering(self._engine), self._engine.connect().execution_options(**self._view) as connection:
             yield _Unit(connection)
             connection.rollback()
 
@@ -92,13 +97,21 @@ class DatabaseRecords:
         url = self._engine.url
         return ChannelBell(url) if self._engine.dialect.name == "postgresql" else FileBell(str(url.database))
 
+    def is_answering(self) -> bool:
+        """Whether the database answers at this moment."""
+        try:
+            with self.reading():
+                return True
+        except Transient:
+            return False
+
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
 
 
 @contextmanager
-def _answering(engine: Engine) -> Iterator[None]:
+def answering(engine: Engine) -> Iterator[None]:
     """A PostgreSQL that does not answer, or ends the connection, is worth trying again."""
     try:
         yield

@@ -9,6 +9,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from orchestrator.store.dialect import hold
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def migrate(engine: Engine, migrations: Path) -> None:
-    """Apply what is missing, all in one transaction."""
+    """Apply what is missing, all in one transaction; two that migrate at once take turns."""
     config = Config()
     config.set_main_option("script_location", str(migrations))
     with engine.begin() as connection:
+        hold(connection, ["schema"])
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -96,7 +96,13 @@ class StudyRows:
         self._connection.execute(
             update(studies)
             .where(studies.c.uid == uid)
-            .values(revision=row.revision + int(row.is_closed), is_closed=False, newest_at=received_at)
+            .values(
+                revision=row.revision + int(row.is_closed),
+                is_closed=False,
+                newest_at=received_at,
+                retired_at=None,
+                retirement=None,
+            )
         )
 
     def _note_series(self, study_uid: str, uid: str, look_at: datetime) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import (
     JSON,
@@ -68,6 +68,15 @@ studies = Table(
     Column("revision", Integer, nullable=False),
     Column("is_closed", Boolean, nullable=False),
     Column("newest_at", Instant, nullable=False, index=True),
+    Column("retired_at", Instant),
+    Column("retirement", JSON(none_as_null=True)),
+)
+NOT_RETIRED: Final = "retired_at IS NULL"
+Index(
+    "studies_to_retire",
+    studies.c.newest_at,
+    sqlite_where=text(NOT_RETIRED),
+    postgresql_where=text(NOT_RETIRED),
 )
 
 series = Table(
@@ -85,7 +94,7 @@ instances = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("sop_instance_uid", Text, nullable=False),
-    Column("digest", Text, nullable=False),
+    Column("digest", Text, nullable=False, index=True),
     Column("study_uid", Text, nullable=False, index=True),
     Column("series_uid", Text, nullable=False, index=True),
     Column("size", BigInteger, nullable=False),
@@ -95,6 +104,15 @@ instances = Table(
     Column("is_routable", Boolean, nullable=False),
     Column("header", JSON, nullable=False),
     UniqueConstraint("sop_instance_uid", "digest"),
+)
+NOT_ROUTABLE: Final = "NOT is_routable"
+"""As literal text in the queries too, see `CLAIMABLE`; so is `NOT_RETIRED`."""
+
+Index(
+    "instances_not_routable",
+    instances.c.received_at,
+    sqlite_where=text(NOT_ROUTABLE),
+    postgresql_where=text(NOT_ROUTABLE),
 )
 
 own_uids = Table("own_uids", metadata, Column("uid", Text, primary_key=True))
@@ -200,6 +218,14 @@ outputs = Table(
     UniqueConstraint("job_id", "name"),
 )
 
+job_objects = Table(
+    "job_objects",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id"), primary_key=True, index=True),
+)
+"""Artefacts and outputs by their digest, until the study is retired: what the sweep must leave."""
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -217,8 +243,47 @@ deliveries = Table(
     Column("proof", Text, nullable=False),
     Column("proven_at", Instant),
     Column("priority", Text, nullable=False, server_default="routine"),
+    Column("rank", Integer, nullable=False, server_default="1"),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("resumed_at", Instant),
     UniqueConstraint("output_id", "destination"),
-    Index("deliveries_due", "state", "due_at"),
+)
+TO_SEND: Final = "state IN ('waiting', 'sent')"
+TO_PROVE: Final = "state = 'accepted' AND proof = ''"
+QUARANTINED: Final = "state = 'quarantined'"
+"""As literal text in the queries too, see `CLAIMABLE`: what is proven is in none of these indexes."""
+
+Index(
+    "deliveries_to_send",
+    deliveries.c.destination,
+    deliveries.c.rank.desc(),
+    deliveries.c.number,
+    sqlite_where=text(TO_SEND),
+    postgresql_where=text(TO_SEND),
+)
+Index(
+    "deliveries_to_prove",
+    deliveries.c.destination,
+    deliveries.c.due_at,
+    sqlite_where=text(TO_PROVE),
+    postgresql_where=text(TO_PROVE),
+)
+Index(
+    "deliveries_quarantined",
+    deliveries.c.destination,
+    deliveries.c.number,
+    sqlite_where=text(QUARANTINED),
+    postgresql_where=text(QUARANTINED),
+)
+
+circuits = Table(
+    "circuits",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("open_until", Instant),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", Instant, nullable=False),
 )
 
 site_versions = Table(

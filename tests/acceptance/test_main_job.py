@@ -11,9 +11,9 @@ from tests.house import house, write_limb_study
 
 
 @pytest.fixture
-def tendon(tmp_path):
+def tendon(tmp_path, services):
     """The embedded system at work: it receives from one modality and sends to a PACS and a shared folder."""
-    with house(tmp_path) as started:
+    with house(tmp_path, services=services) as started:
         started.start()
         yield started
 

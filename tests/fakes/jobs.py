@@ -56,6 +56,9 @@ class MemoryJobs:
     def get(self, job_id: str) -> Job | None:
         return self._state.jobs.get(job_id)
 
+    def starting(self, prefix: str, limit: int) -> list[Job]:
+        return [job for job in self._state.jobs.values() if job.id.startswith(prefix)][:limit]
+
     def of_study(self, study_uid: str) -> list[Job]:
         return [job for job in self._state.jobs.values() if job.study_uid == study_uid]
 
@@ -147,11 +150,19 @@ class MemoryJobs:
             artefacts=dict(stage.artefacts),
             announced_at=stage.announced_at,
         )
+        self._state.job_objects.update(dict.fromkeys((digest, stage.job_id) for digest in stage.artefacts.values()))
         return True
 
+    def give_up(self, job_id: str, now: datetime, *, code: str, reason: str) -> None:
+        for stage in self.stages(job_id):
+            if stage.state in ("ready", "leased"):
+                self._state.stages[stage.id] = replace(
+                    stage, state="failed", lease_until=None, finished_at=now, code=code, reason=reason
+                )
+
     def reopen(self, stage: Stage) -> bool:
-        kept = self._state.stages[stage.id]
-        if kept.state != "failed":
+        kept = self._state.stages.get(stage.id)
+        if kept is None or kept.state != "failed":
             return False
         self._state.stages[stage.id] = replace(
             kept,
@@ -172,11 +183,12 @@ class MemoryJobs:
             if ((stage.state == "ready" and stage.not_before <= now) or self._has_run_out(stage, now))
             and (stage.announced_at is None or stage.announced_at <= told_before)
             and stage.attempt < stage.attempts_allowed
+            and self._is_workable(stage)
         ]
         return sorted(due, key=lambda stage: -PRIORITY_ORDER.index(stage.priority))[:limit]
 
     def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
-        for stage_id in stage_ids:
+        for stage_id in set(stage_ids) & set(self._state.stages):
             self._state.stages[stage_id] = replace(self._state.stages[stage_id], announced_at=now)
 
     def exhausted(self, now: datetime) -> list[ClaimedStage]:

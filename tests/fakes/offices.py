@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from orchestrator.domain.alarm import Alarm
     from tests.fakes.state import State
 
@@ -32,7 +31,7 @@ class MemoryLeases:
 
     def give_up(self, office: str, holder: str) -> None:
         if self._state.leases.get(office, ("",))[0] == holder:
-            del self._state.leases[office]
+            self._state.leases[office] = ("", self._state.leases[office][1], datetime(1970, 1, 1, tzinfo=UTC))
 
 
 class MemoryAlarms:

@@ -6,56 +6,17 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
+from tests.fakes.keeping import MemoryKeeping
 from tests.fakes.offices import MemoryAlarms, MemoryLeases
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
-    from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.ports import SiteFile, Unit
-
-
-class MemoryDeliveries:
-    """The port `Deliveries`."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def add_output(self, output: Output) -> None:
-        is_known = any((o.job_id, o.name) == (output.job_id, output.name) for o in self._state.outputs.values())
-        assert not is_known, "a job's outputs have different names"
-        self._state.outputs[output.id] = output
-
-    def outputs(self, job_id: str) -> list[Output]:
-        return [o for o in self._state.outputs.values() if o.job_id == job_id]
-
-    def add(self, delivery: Delivery) -> None:
-        assert delivery.output_id in self._state.outputs
-        key = (delivery.output_id, delivery.destination)
-        assert key not in {(d.output_id, d.destination) for d in self._state.deliveries.values()}
-        self._state.deliveries[delivery.id] = delivery
-
-    def save(self, delivery: Delivery) -> None:
-        if delivery.id in self._state.deliveries:
-            self._state.deliveries[delivery.id] = delivery
-
-    def of_job(self, job_id: str) -> list[Delivery]:
-        return [d for d in self._state.deliveries.values() if d.job_id == job_id]
-
-    def counts(self) -> dict[str, int]:
-        counted: dict[str, int] = {}
-        for delivery in self._state.deliveries.values():
-            counted[delivery.state] = counted.get(delivery.state, 0) + 1
-        return counted
-
-    def due(self, now: datetime, limit: int) -> list[Delivery]:
-        unproven = ("waiting", "sent", "accepted")
-        found = [d for d in self._state.deliveries.values() if d.state in unproven and d.due_at <= now]
-        return sorted(found, key=lambda d: d.due_at)[:limit]
 
 
 class MemorySite:
@@ -85,6 +46,7 @@ class MemoryUnit:
         self.site = MemorySite(state)
         self.leases = MemoryLeases(state)
         self.alarms = MemoryAlarms(state)
+        self.keeping = MemoryKeeping(state)
 
 
 class MemoryRecords:

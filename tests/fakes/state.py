@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.alarm import Alarm
+    from orchestrator.domain.circuit import Circuit
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job, Stage
+    from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.study import Instance
     from orchestrator.ports import Association, SiteFile
@@ -21,6 +23,7 @@ class StudyRow:
     revision: int
     is_closed: bool
     newest_at: datetime
+    retirement: Retirement | None = None
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ class State:
     decisions: dict[int, tuple[str, int, int, datetime, Decision]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
+    job_objects: dict[tuple[str, str], None] = field(default_factory=dict)
     outputs: dict[str, Output] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    circuits: dict[str, Circuit] = field(default_factory=dict)
     sites: dict[int, SiteFile] = field(default_factory=dict)
     installation: dict[int, str] = field(default_factory=dict)
     leases: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)

@@ -114,7 +114,7 @@ class FakeSystem:
 
     @cached_property
     def workshop(self) -> Workshop:
-        return Workshop(self.records, self.clock, self.identifiers, LEASE_S)
+        return Workshop(self.records, GivenCatalog(*self.manifests), self.clock, self.identifiers, LEASE_S)
 
     @cached_property
     def dispatch(self) -> Dispatch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -23,8 +21,8 @@ RULES = [
 
 
 @pytest.fixture
-def tendon(tmp_path):
-    with house(tmp_path, RULES, TENDON_PIPELINES_DIR=PIPELINES) as started:
+def tendon(tmp_path, services):
+    with house(tmp_path, RULES, services, TENDON_PIPELINES_DIR=PIPELINES) as started:
         started.start()
         yield started
 
@@ -49,7 +47,7 @@ def test_a_worker_killed_in_mid_stage_is_replaced_and_the_stage_is_done_once(ten
     tendon.send(write_limb_study(tmp_path / "study", with_region=False))
     tendon.until(stage_is(tendon, "wait", "leased"))
 
-    os.kill(tendon.worker_pid(), signal.SIGKILL)
+    tendon.kill_worker()
 
     job = assert_one_set_of_results(tendon)
     assert [s["attempt"] for s in job["stages"]] == [2, 1, 1]
@@ -89,7 +87,7 @@ def test_a_worker_that_dies_in_every_attempt_ends_the_job_with_the_reason(tendon
                 s["state"] == "leased" and s["attempt"] == n for job in tendon.jobs() for s in job["stages"]
             )
         )
-        os.kill(tendon.worker_pid(), signal.SIGKILL)
+        tendon.kill_worker()
 
     (job,) = tendon.settled(1)
 

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 from orchestrator import shipped
 from orchestrator.store.records import DatabaseRecords, open_engine
 from orchestrator.store.schema import migrate
+from orchestrator.store.tables import metadata
 from tests.fakes.records import MemoryRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from orchestrator.ports import Records
@@ -45,11 +48,11 @@ def in_memory() -> Iterator[Store]:
 
 
 @contextmanager
-def in_sqlite(path: Path) -> Iterator[Store]:
+def in_database(url: str) -> Iterator[Store]:
     opened = []
 
     def reopened() -> Records:
-        opened.append(DatabaseRecords(open_engine(f"sqlite:///{path}")))
+        opened.append(DatabaseRecords(open_engine(url)))
         return opened[-1]
 
     try:
@@ -59,17 +62,50 @@ def in_sqlite(path: Path) -> Iterator[Store]:
             records.close()
 
 
-@pytest.fixture(params=["fake", "sqlite"])
+@pytest.fixture(scope="session")
+def postgresql_url(postgres_server):
+    """A migrated database on a real server."""
+    url = postgres_server.new_database()
+    engine = open_engine(url)
+    migrate(engine, shipped.folder("migrations"))
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def empty_postgresql(postgresql_url):
+    """The same database with no row in it."""
+    engine = open_engine(postgresql_url)
+    with engine.begin() as connection:
+        names = ", ".join(metadata.tables)
+        connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    engine.dispose()
+    return postgresql_url
+
+
+def opened_store(kind: str, request: pytest.FixtureRequest, folder: Path) -> AbstractContextManager[Store]:
+    """Empty records of a kind."""
+    if kind == "fake":
+        return in_memory()
+    if kind == "sqlite":
+        path = shutil.copy(request.getfixturevalue("empty_database"), folder / "records.db")
+        return in_database(f"sqlite:///{path}")
+    return in_database(request.getfixturevalue("empty_postgresql"))
+
+
+@pytest.fixture(params=["fake", "sqlite", "postgresql"])
 def store(request, tmp_path):
-    if request.param == "fake":
-        with in_memory() as store:
-            yield store
-    else:
-        path = shutil.copy(request.getfixturevalue("empty_database"), tmp_path / "records.db")
-        with in_sqlite(path) as store:
-            yield store
+    with opened_store(request.param, request, tmp_path) as store:
+        yield store
 
 
 @pytest.fixture
 def records(store):
     return store.records
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    """Records in a real database."""
+    with opened_store(request.param, request, tmp_path) as store:
+        yield store.records

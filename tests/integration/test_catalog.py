@@ -16,7 +16,8 @@ from orchestrator.store.catalog import FolderCatalog, package_digest
 if TYPE_CHECKING:
     from pathlib import Path
 
-WEIGHTS = b"weights"
+HEADER = b'{"__metadata__":{"format":"pt"},"bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(4)
 TEXT = f"""
 name = "biopsy"
 version = "1.2.0"
@@ -120,6 +121,9 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
         ('name = "tumour"', 'name = "ct"', "inputs[1].name: another input is named ct"),
         ('pipeline = "bone_ct"', "", "inputs[2].pipeline: "),
         ('version = ">=1"', 'version = "newest"', "inputs[2].version: "),
+        ('on = "ct"', 'on = "ct"\nversion = "1"', "inputs[1]: only an input of kind result has a version"),
+        ('on = "ct"', 'on = "ct"\nreview = ["accepted"]', "inputs[1]: only an input of kind result has a version"),
+        ('pipeline = "bone_ct"', 'pipeline = "bone_ct"\ncount = "all"', "inputs[2].count: a result is of one series"),
         ('segment = "SCT:272673000"', 'segment = "bone"', "inputs[2].segment"),
         ('review = ["unreviewed", ', 'review = ["unread", ', "inputs[2].review[0]: "),
         ('lane = "cpu"', 'lane = "tpu"', "stages[0].lane: "),
@@ -153,6 +157,35 @@ def test_a_fault_of_a_manifest_is_named_by_its_place(tmp_path: Path, old: str, n
     assert catalog.faults()[str(tmp_path / "biopsy")].startswith(fault)
 
 
+@pytest.mark.parametrize(
+    "weights",
+    [
+        b"",
+        b"PK\x03\x04 a pickle in a zip",
+        b"\x80\x04\x95 a bare pickle",
+        WEIGHTS[:-1],
+        WEIGHTS + b"more",
+        (1 << 40).to_bytes(8, "little") + HEADER,
+        (4).to_bytes(8, "little") + b"[12]",
+        (7).to_bytes(8, "little") + b'{"a":1}',
+        (19).to_bytes(8, "little") + b'{"data_offsets":[]}',
+        (100_000).to_bytes(8, "little") + b"[" * 100_000,
+    ],
+    ids=lambda weights: weights[:12].hex() or "empty",
+)
+def test_weights_that_are_no_safetensors_are_refused_whatever_their_name(tmp_path: Path, weights: bytes) -> None:
+    folder = written(tmp_path, TEXT.replace(hashlib.sha256(WEIGHTS).hexdigest(), hashlib.sha256(weights).hexdigest()))
+    (folder / "weights" / "x.safetensors").write_bytes(weights)
+    assert "weights.file: weights/x.safetensors is no safetensors file" in catalog_of(tmp_path).faults()[str(folder)]
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.bin", "x.safetensors.pkl"])
+def test_weights_of_another_name_are_refused_whatever_their_bytes(tmp_path: Path, name: str) -> None:
+    folder = written(tmp_path, TEXT.replace("x.safetensors", name))
+    (folder / "weights" / name).write_bytes(WEIGHTS)
+    assert f"weights.file: weights/{name} is no safetensors file" in catalog_of(tmp_path).faults()[str(folder)]
+
+
 def test_weights_with_other_bytes_than_stated_are_refused(tmp_path: Path) -> None:
     folder = written(tmp_path)
     (folder / "weights" / "x.safetensors").write_bytes(b"changed")
@@ -182,6 +215,18 @@ def test_of_two_pipelines_of_one_name_the_first_folder_counts_and_the_second_is_
     catalog = catalog_of(tmp_path / "site", tmp_path / "shipped")
     assert catalog.manifests()["biopsy"].folder == str(first)
     assert list(catalog.faults()) == [str(second)]
+
+
+def test_pipelines_that_build_on_each_other_are_each_a_fault_that_names_the_circle(tmp_path: Path) -> None:
+    for name, upstream in (("one", "two"), ("two", "three"), ("three", "one"), ("four", "one"), ("five", "absent")):
+        text = TEXT.replace('name = "biopsy"', f'name = "{name}"').replace("bone_ct", upstream)
+        written(tmp_path, text, name)
+    catalog = catalog_of(tmp_path)
+    assert sorted(catalog.manifests()) == ["five", "four"]
+    faults = {folder.rpartition("/")[2]: fault for folder, fault in catalog.faults().items()}
+    assert sorted(faults) == ["one", "three", "two"]
+    assert faults["one"].startswith("inputs: the pipeline builds on itself: one > two > three > one")
+    assert faults["two"].startswith("inputs: the pipeline builds on itself: two > three > one > two")
 
 
 def test_the_package_digest_follows_code_names_and_weights_but_no_tests_or_caches(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.domain.queue import queues_of
 from orchestrator.domain.route import Decision
-from tests.rows import SERIES, after, delivery_of, job_of, output_of, stage_of
+from tests.rows import SERIES, after, job_of, stage_of
 from tests.strategies import START, STUDY_UID
 
 if TYPE_CHECKING:
@@ -229,46 +229,3 @@ def test_eight_workers_claim_each_of_two_hundred_stages_exactly_once(records):
     assert len(taken) == 200
     with records.reading() as unit:
         assert {s.attempt for k in range(200) for s in unit.jobs.stages(f"j{k}")} == {1}
-
-
-# outputs and deliveries
-
-
-def with_outputs(records: Records, *names: str) -> None:
-    with records.transaction() as unit:
-        unit.jobs.add(job_of())
-        for name in names:
-            unit.deliveries.add_output(output_of(name))
-
-
-def test_outputs_come_back_in_the_order_they_were_built(records):
-    with_outputs(records, "o2", "o1", "o3")
-    with records.reading() as unit:
-        assert unit.deliveries.outputs("j1") == [output_of("o2"), output_of("o1"), output_of("o3")]
-        assert unit.deliveries.outputs("j9") == []
-
-
-def test_a_delivery_comes_back_as_it_was_saved(records):
-    with_outputs(records, "o1")
-    given = delivery_of("d1", tries=2, reason="later", code="TND-5001")
-    proven = replace(given, state="proven", proof="query", proven_at=after(9), code="", reason="")
-    with records.transaction() as unit:
-        unit.deliveries.add(given)
-        assert unit.deliveries.of_job("j1") == [given]
-        unit.deliveries.save(proven)
-    with records.reading() as unit:
-        assert unit.deliveries.of_job("j1") == [proven]
-        assert unit.deliveries.counts() == {"proven": 1}
-
-
-def test_deliveries_are_due_oldest_first_and_only_where_something_can_be_done(records):
-    states = ("waiting", "sent", "accepted", "proven", "held", "quarantined", "superseded", "withdrawn")
-    with_outputs(records, *(f"o{k}" for k in range(len(states))))
-    with records.transaction() as unit:
-        for k, state in enumerate(states):
-            unit.deliveries.add(delivery_of(f"d{k}", f"o{k}", state=state, due_at=after(30 - 10 * (k % 3))))
-    with records.reading() as unit:
-        assert [d.id for d in unit.deliveries.due(after(30), 9)] == ["d2", "d1", "d0"]
-        assert [d.id for d in unit.deliveries.due(after(20), 9)] == ["d2", "d1"]
-        assert [d.id for d in unit.deliveries.due(after(30), 1)] == ["d2"]
-        assert unit.deliveries.due(after(9), 9) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.domain.queue import queues_of
 from orchestrator.domain.study import Header, Patient, RegionFact
@@ -83,13 +85,13 @@ def test_a_reading_keeps_its_view_while_others_write(records):
 
 
 def test_what_a_reading_writes_is_not_kept(records):
-    with records.reading() as unit:
+    with suppress(DBAPIError), records.reading() as unit:
         unit.jobs.add(job_of())
     with records.reading() as unit:
         assert unit.jobs.page(9) == []
 
 
-def test_writers_follow_one_another(records):
+def test_writers_of_one_study_follow_one_another(records):
     order: list[str] = []
     inside, tried = Event(), Event()
 
@@ -97,12 +99,14 @@ def test_writers_follow_one_another(records):
         inside.wait(10)
         tried.set()
         with records.transaction() as unit:
+            unit.studies.hold("9.9", STUDY_UID)
             order.append("second")
             unit.jobs.add(job_of("j2"))
 
     thread = Thread(target=second)
     thread.start()
     with records.transaction() as unit:
+        unit.studies.hold(STUDY_UID)
         inside.set()
         assert tried.wait(10)
         thread.join(0.05)
@@ -349,3 +353,54 @@ def test_the_installation_keeps_its_first_name_for_ever(store):
     for name, opened in (("north", store.records), ("south", store.records), ("west", store.reopened())):
         with opened.transaction() as unit:
             assert unit.site.installation(name) == "north"
+
+
+def test_objects_of_one_study_that_arrive_at_once_make_one_study_and_none_is_lost(records):
+    barrier = Barrier(4)
+
+    def arrive(number: int) -> None:
+        barrier.wait()
+        for k in range(5):
+            with records.transaction() as unit:
+                unit.studies.add(ct(f"1.2.3.1.{number}.{k}"), START)
+
+    threads = [Thread(target=arrive, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with records.reading() as unit:
+        study = unit.studies.get(STUDY_UID)
+    assert (study.revision, len(study.series), len(study.series[0].instances)) == (1, 1, 20)
+
+
+def test_of_two_versions_that_arrive_at_once_one_is_new(records):
+    barrier, added = Barrier(2), []
+
+    def arrive(digest: str) -> None:
+        barrier.wait()
+        with records.transaction() as unit:
+            added.append(unit.studies.add(ct(digest=digest), START))
+
+    threads = [Thread(target=arrive, args=(digest,)) for digest in ("a" * 64, "b" * 64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(added) == ["new", "version"]
+
+
+def test_what_a_hostile_peer_calls_itself_is_kept_as_it_is(records):
+    uid, title = "1." + "9" * 300, "x" * 40
+    with records.transaction() as unit:
+        unit.studies.open_association(Association("a1", title, "10.0.0.1", START))
+        assert unit.studies.add(ct(uid), START) == "new"
+    with records.reading() as unit:
+        assert unit.studies.association("a1").calling_ae == title
+
+
+def test_an_object_larger_than_four_gigabytes_has_a_size(records):
+    with records.transaction() as unit:
+        unit.studies.add(replace(ct(), size=16 << 30), START)
+    with records.reading() as unit:
+        assert unit.studies.get(STUDY_UID).series[0].instances[0].size == 16 << 30

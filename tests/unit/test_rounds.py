@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from orchestrator import rounds
 from orchestrator.domain.errors import Fault
-from orchestrator.rounds import Rounds
+from orchestrator.rounds import Couriers, Duty, Rounds, route_due
 from orchestrator.rulebook import YamlRulebook
+from orchestrator.service.delivering import deliver_to, destinations_due
+from orchestrator.service.leading import ROUNDS, Office
+from orchestrator.service.working import fail_exhausted
 from tests.dicom_peers import eventually
 from tests.fakes.system import QUIET_S, FakeSystem, slices
 from tests.strategies import STUDY_UID
 
+OFFICE_S = 0.3  # real seconds pass between renewals, the clock of the system stands still
 FAULTY, PATIENT = "1.2.9", "Canary^Yellow"
 
 
@@ -37,13 +43,27 @@ def system(tmp_path):
     return FakeSystem(tmp_path)
 
 
+def rounds_of(system: FakeSystem, holder: str = "rounds") -> Rounds:
+    office = Office(system.records, system.clock, ROUNDS, holder, OFFICE_S)
+    dispatch = replace(system.dispatch, office=office)
+    couriers = Couriers(partial(destinations_due, dispatch), partial(deliver_to, dispatch))
+    return Rounds(
+        office,
+        [
+            Duty("routing", partial(route_due, system.router), 0.02),
+            Duty("delivering", couriers.send_out, 0.02, finish=couriers.wait),
+            Duty("giving up", partial(fail_exhausted, system.workshop), 0.02),
+        ],
+    )
+
+
 @pytest.fixture
 def running(system):
     """Starts rounds over the system; they are stopped when the test ends."""
     started = []
 
     def start() -> Rounds:
-        started.append(Rounds(system.router, system.workshop, system.dispatch))
+        started.append(rounds_of(system))
         started[-1].start()
         return started[-1]
 
@@ -103,7 +123,7 @@ def test_a_round_that_fails_is_followed_by_the_next(system, running, monkeypatch
         at_work = running()
         assert eventually(lambda: system.job().state == "done")
     assert at_work.is_alive
-    assert "round failed: ConnectionError in transaction" in caplog.text
+    assert "failed: ConnectionError in transaction" in caplog.text
     assert PATIENT not in caplog.text
 
 
@@ -126,3 +146,27 @@ def test_a_destination_that_hangs_keeps_no_study_from_being_routed(system, runni
     finally:
         released.set()
     assert eventually(lambda: bool(system.sender.shown))
+
+
+def test_of_two_contenders_one_works_and_the_other_takes_over_when_it_stops(system):
+    first, second = rounds_of(system, "first"), rounds_of(system, "second")
+    first.start()
+    assert eventually(lambda: holder(system) == "first")
+    second.start()
+    try:
+        first.stop()
+        assert eventually(lambda: holder(system) == "second")
+        system.receive(*slices())
+        system.clock.pass_s(QUIET_S)
+        assert eventually(lambda: bool(system.jobs()))
+    finally:
+        second.stop()
+
+
+def holder(system: FakeSystem) -> str:
+    now = system.clock.now()
+    with system.records.reading() as unit:
+        return next(
+            (name for name in ("first", "second") for term in (1, 2) if unit.leases.is_held(ROUNDS, name, term, now)),
+            "",
+        )

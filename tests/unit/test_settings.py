@@ -96,7 +96,7 @@ def test_an_empty_value_is_as_good_as_none():
 
 
 def test_a_name_that_is_no_setting_is_known_as_such():
-    assert load({"TENDON_BROKER_URL": "amqp://x", "TENDON_AE_TITLE": "X"}).unknown == ("TENDON_BROKER_URL",)
+    assert load({"TENDON_COLOUR": "blue", "TENDON_AE_TITLE": "X"}).unknown == ("TENDON_COLOUR",)
 
 
 def test_settings_are_frozen():
@@ -158,3 +158,19 @@ def test_a_demo_that_is_gone_or_was_never_run_changes_nothing(elsewhere):
 def test_a_note_that_cannot_be_written_stops_no_demo(elsewhere):
     (elsewhere / "state").write_text("a file where the folder should be")
     remember_demo(elsewhere / "demo")
+
+
+@pytest.mark.parametrize(("name", "value"), [("TENDON_DATABASE_URL", "mysql://x"), ("TENDON_BROKER_URL", "redis://x")])
+def test_servers_of_other_makers_are_refused(name, value):
+    with pytest.raises(InvalidSettingError, match=f"{name} must begin with"):
+        load({name: value})
+
+
+def test_a_database_server_makes_the_system_distributed():
+    assert load({"TENDON_DATABASE_URL": "postgresql://db/tendon"}).is_distributed
+    assert not load({}).is_distributed
+
+
+def test_a_role_answers_monitors_only_where_it_is_told_to():
+    assert load({}).health_port is None
+    assert load({"TENDON_HEALTH_PORT": "8081"}).health_port == 8081

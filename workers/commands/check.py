@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +14,10 @@ from rich.text import Text
 
 from orchestrator import settings
 from orchestrator.assembly import open_system
+from orchestrator.broker import missing_queues
 from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.errors import TendonError
+from orchestrator.service.operating import open_alarms
 from workers.perform.confine import probe
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.settings import Settings
 
 EXAMPLE: Final = "tendon check --json"
+_MOST_SKEW_S: Final = 1.0
+_LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 _PASSWORD: Final = re.compile(r"(?<=://)([^/@]*):[^/@]*@")
 
 
@@ -37,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print settings and findings; exit code 1 when something is missing."""
     site = settings.load()
     shown = {name: [value, site.origins[name]] for name, value in _values(site).items()}
-    findings = dict(_findings(open_system(site)))
+    findings = dict(_findings(site))
     if arguments.json:
         sys.stdout.write(json.dumps({"settings": shown, "findings": findings}, indent=2) + "\n")
     else:
@@ -49,12 +54,21 @@ def _values(site: Settings) -> dict[str, str]:
     return {
         "TENDON_DATA_DIR": str(site.data_dir),
         "TENDON_DATABASE_URL": _PASSWORD.sub(r"\1:***@", site.database_url),
+        "TENDON_BROKER_URL": _PASSWORD.sub(r"\1:***@", site.broker_url),
+        "TENDON_OBJECTS_URL": site.objects_url,
+        "TENDON_OBJECTS_ENDPOINT": site.objects_endpoint,
+        "TENDON_OBJECTS_REGION": site.objects_region,
+        "TENDON_OBJECTS_KEY_ID": site.objects_key_id,
+        "TENDON_OBJECTS_SECRET": "***" if site.objects_secret else "",
+        "TENDON_OBJECTS_CACHE_GB": f"{site.objects_cache_gb:g}",
+        "TENDON_RETENTION_DAYS": "" if site.retention_days is None else f"{site.retention_days:g}",
         "TENDON_PIPELINES_DIR": ":".join(str(folder) for folder in site.pipelines_dirs),
         "TENDON_AE_TITLE": site.ae_title,
         "TENDON_DICOM_HOST": site.dicom_host,
         "TENDON_DICOM_PORT": str(site.dicom_port),
         "TENDON_ADMIN_HOST": site.admin_host,
         "TENDON_ADMIN_PORT": str(site.admin_port),
+        "TENDON_HEALTH_PORT": "" if site.health_port is None else str(site.health_port),
         "TENDON_QUIET_SECONDS": f"{site.quiet_seconds:g}",
         "TENDON_LEASE_SECONDS": f"{site.lease_seconds:g}",
         "TENDON_INSTALLATION": site.installation,
@@ -62,14 +76,47 @@ def _values(site: Settings) -> dict[str, str]:
     }
 
 
-def _findings(system: System) -> Iterator[tuple[str, str]]:
-    yield "database schema", "ok"
-    for name in system.settings.unknown:
+def _findings(site: Settings) -> Iterator[tuple[str, str]]:
+    for name in site.unknown:
         yield name, "no setting of this version: it changes nothing"
     means = probe()
     yield "network ban of pipelines", "none: this kernel allows neither" if means == "none" else f"ok, by {means}"
+    if site.broker_url:
+        yield from _broker(site.broker_url)
+    try:
+        system = open_system(site)
+    except TendonError as error:
+        yield "database", f"{error}: {error.fault.value.remedy}"
+        return
+    yield "database schema", "ok"
+    yield from _installation(system)
+    system.records.close()
+
+
+def _broker(url: str) -> Iterator[tuple[str, str]]:
+    """Whether the broker answers, is closed to strangers, and has every queue."""
+    given = urlsplit(url)
+    is_local = given.hostname in _LOCAL_HOSTS
+    if given.username in (None, "guest"):
+        yield "broker account", "the broker's default account: give Tendon one of its own"
+    if given.scheme == "amqp" and not is_local:
+        yield "broker connection", "not encrypted: use amqps:// off this machine"
+    try:
+        missing = missing_queues(url)
+    except TendonError as error:
+        yield "broker", f"{error}: {error.fault.value.remedy}"
+        return
+    yield "broker queues", f"missing: {', '.join(missing)}: run `tendon migrate`" if missing else "ok"
+
+
+def _installation(system: System) -> Iterator[tuple[str, str]]:
+    skew_s = system.clock_skew_s()
+    is_close = abs(skew_s) < _MOST_SKEW_S
+    yield "clock", "ok" if is_close else f"{skew_s:+.1f} s against the database's: see to the time service of both"
     for folder, fault in system.catalog.faults().items():
         yield f"pipeline folder {folder}", fault
+    for alarm in open_alarms(system.records):
+        yield f"alarm {alarm.code} on {alarm.subject}", f"{alarm.detail} ({alarm.times} times)"
     with system.records.reading() as unit:
         site = unit.site.current()
     if site is None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import signal
-import socket
-from threading import Event
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
-from orchestrator.assembly import open_system
+from orchestrator.commands.role import monitored, opened, stop_signal
 from orchestrator.domain.queue import queues_of
-from orchestrator.telemetry import log_to_stderr
-from workers.consume import Bench, work_until
+from workers.bench import bench_for
+from workers.consume import work_until
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from orchestrator.domain.queue import Queue
 
 EXAMPLE: Final = "tendon worker --lanes cpu"
 
@@ -27,22 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Work until SIGTERM or SIGINT."""
-    log_to_stderr()
-    stopping = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    system = open_system(settings.load())
-    bench = Bench(
-        workshop=system.workshop(),
-        objects=system.objects,
-        catalog=system.catalog,
-        installation=system.installation,
-        environment=system.settings.environment,
-        work_dir=system.settings.work_dir / f"{os.getpid()}-{secrets.token_hex(4)}",
-        queues=queues_of(arguments.lanes.split(",")),
-        owner=f"{socket.gethostname()}:{os.getpid()}",
-    )
-    work_until(bench, stopping)
-    system.records.close()
+    """Work until SIGTERM or SIGINT: told by the broker where there is one, else by the records themselves."""
+    queues = queues_of(arguments.lanes.split(","))
+    if settings.load().broker_url:
+        return _run_celery(queues)
+    stopping = stop_signal()
+    with opened() as system, monitored(system, system.settings.health_port, {}):
+        bell = system.records.bell()
+        work_until(bench_for(system, queues), stopping, bell)
+        bell.close()
+    return 0
+
+
+def _run_celery(queues: Sequence[Queue]) -> int:
+    from workers.celery import app  # noqa: PLC0415 - Celery is loaded only where a broker is
+
+    app.worker_main(["worker", "--queues", ",".join(map(str, queues)), "--loglevel", "WARNING"])
     return 0

@@ -1,0 +1,57 @@
+"""What every long-running role does the same way: log, answer monitors, run until told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from threading import Event
+from typing import TYPE_CHECKING
+
+from orchestrator import settings
+from orchestrator.assembly import open_system
+from orchestrator.telemetry import log_to_stderr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from orchestrator.assembly import System
+
+
+def stop_signal() -> Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
+@contextmanager
+def opened() -> Iterator[System]:
+    """The installation of the environment's settings, with logs going to standard error."""
+    log_to_stderr()
+    system = open_system(settings.load())
+    try:
+        yield system
+    finally:
+        system.records.close()
+
+
+@contextmanager
+def monitored(system: System, port: int | None, checks: Mapping[str, Callable[[], bool]]) -> Iterator[int | None]:
+    """Answer monitors on a port, if one is given, while the block runs; gives the port bound."""
+    if port is None:
+        yield None
+        return
+    server = system.admin(port, checks)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.stop()
+
+
+def announce(sentence: str) -> None:
+    """Say that the role is up."""
+    sys.stdout.write(f"{sentence}\n")
+    sys.stdout.flush()
