@@ -104,7 +104,9 @@ def settle_job(unit: Unit, job_id: str, before: Sequence[Delivery], now: datetim
 
 
 def _supersede_older(unit: Unit, job: Job, now: datetime) -> None:
+    """What a person has decided on stays beside the newer result (I9)."""
     for older in unit.jobs.of_study(job.study_uid):
         is_same_subject = (older.pipeline, older.primary.series_uid) == (job.pipeline, job.primary.series_uid)
-        if older.state == "done" and is_same_subject and older.created_at < job.created_at:
+        is_older = is_same_subject and older.created_at < job.created_at
+        if is_older and older.state == "done" and older.review == "unreviewed":
             unit.jobs.save(older.changed("superseded", now, reason="a newer result was delivered"))

@@ -367,6 +367,17 @@ def test_a_job_done_without_proof_tells_when_sending_again_is_not_possible(syste
 # superseded
 
 
+def test_what_a_person_has_decided_on_stays_beside_the_newer_result(system):
+    older = system.job().id
+    system.deliver()
+    with system.records.transaction() as unit:
+        unit.jobs.save(replace(unit.jobs.get(older), review="accepted"))
+    system.receive_and_route(*slices(first=3, count=1))
+    system.report()
+    system.deliver()
+    assert [job.state for job in system.jobs()] == ["done", "done"]
+
+
 def test_what_a_newer_result_replaced_is_not_sent_again(system):
     system.sender.is_blind = True
     older = system.job().id

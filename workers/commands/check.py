@@ -118,7 +118,10 @@ def _installation(system: System) -> Iterator[tuple[str, str]]:
     for alarm in open_alarms(system.records):
         yield f"alarm {alarm.code} on {alarm.subject}", f"{alarm.detail} ({alarm.times} times)"
     with system.records.reading() as unit:
-        site = unit.site.current()
+        site, circuits = unit.site.current(), unit.deliveries.circuits()
+    for circuit in circuits:
+        if circuit.state(system.clock.now()) != "closed":
+            yield f"sending to {circuit.destination}", f"no answer {circuit.failures} times: {circuit.reason}"
     if site is None:
         yield "rules, nodes and destinations", "none yet: write a file and `tendon import` it"
         return
