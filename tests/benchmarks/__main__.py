@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.benchmarks.measure import show
 
-NAMES: Final = ("rules", "claim", "receiving", "way")
+NAMES: Final = ("rules", "claim", "receiving", "way", "orchestration")
 
 
 def main(wanted: list[str]) -> int:

@@ -1,25 +1,31 @@
-"""How long a worker takes to lease a stage and to have its end accepted, with 100,000 jobs in the table (SQLite)."""
+"""How long a worker takes to lease a stage and to have its end accepted, on both databases, with many jobs in them."""
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from orchestrator import settings
+from orchestrator.assembly import migrate_site
 from orchestrator.domain.pipeline import StagePlan
 from orchestrator.domain.queue import queues_of
 from orchestrator.service.working import claim_stage, complete_stage
 from tests.benchmarks.measure import Row, percentile
 from tests.benchmarks.site import fill, open_site
+from tests.servers.postgres import postgres
 from tests.strategies import manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from orchestrator.assembly import System
+    from tests.servers.postgres import PostgresServer
 
 JOBS: Final = 100_000
+HISTORY: Final = 1_000_000
 BOUND_MS: Final = 5.0
 _ROUNDS: Final = 100
 _QUEUES: Final = queues_of(["cpu"])
@@ -27,24 +33,31 @@ _MANIFEST: Final = manifest_of("bone_ct", stages=(StagePlan("segment", "cpu", 60
 
 
 def run() -> list[Row]:
-    """A long history, a long queue of one's own, and a long queue that waits for another lane."""
+    """A long history, a long queue of one's own, and one that waits for another lane; then a longer history."""
+    with postgres() as server:
+        rows = [row for database in (None, server) for row in _with_queues(database)]
+        return rows + [_with_history(database) for database in (None, server)]
+
+
+def _with_queues(server: PostgresServer | None) -> list[Row]:
     return [
-        *_with("done", lambda system: fill(system, "old", JOBS, job="done", stage="done", lane="cpu")),
-        *_with("waiting", lambda system: fill(system, "more", JOBS, job="waiting", stage="ready", lane="cpu")),
-        *_with("waiting for a GPU", lambda system: fill(system, "gpu", JOBS, job="waiting", stage="ready", lane="gpu")),
+        *_with(server, "done", lambda system: fill(system, "old", JOBS, job="done", stage="done", lane="cpu")),
+        *_with(server, "waiting", lambda system: fill(system, "more", JOBS, job="waiting", stage="ready", lane="cpu")),
+        *_with(
+            server,
+            "waiting for a GPU",
+            lambda system: fill(system, "gpu", JOBS, job="waiting", stage="ready", lane="gpu"),
+        ),
     ]
 
 
-def _with(what: str, prepare: Callable[[System], None]) -> list[Row]:
-    with TemporaryDirectory() as folder:
-        system = open_site(Path(folder))
+def _with(server: PostgresServer | None, what: str, prepare: Callable[[System], None]) -> list[Row]:
+    with _system(server) as system:
         prepare(system)
-        fill(system, "new", _ROUNDS + 1, job="waiting", stage="ready", lane="cpu")
-        took_ms = [_round_ms(system) for _ in range(_ROUNDS + 1)][1:]
-        system.records.close()
+        took_ms = _rounds_ms(system, "new")
     return [
         Row(
-            f"claim and finish, {JOBS:,} jobs {what}, p{percent}",
+            f"claim and finish, {_name(server)}, {JOBS:,} jobs {what}, p{percent}",
             percentile(took_ms, percent),
             "ms",
             "bound",
@@ -53,6 +66,38 @@ def _with(what: str, prepare: Callable[[System], None]) -> list[Row]:
         )
         for percent in (50, 95)
     ]
+
+
+def _with_history(server: PostgresServer | None) -> Row:
+    """Jobs that ended long ago, of few images each: what they could slow are the indexes."""
+    with _system(server) as system:
+        without_ms = percentile(_rounds_ms(system, "new"), 50)
+    with _system(server) as system:
+        fill(system, "old", HISTORY, job="done", stage="done", lane="cpu", images=1)
+        with_ms = percentile(_rounds_ms(system, "new"), 50)
+    what = f"claim and finish, {_name(server)}, {HISTORY:,} jobs done, p50"
+    return Row(what, with_ms, "ms", "no job done", without_ms, "at most 1.1")
+
+
+def _name(server: PostgresServer | None) -> str:
+    return "SQLite" if server is None else "PostgreSQL"
+
+
+@contextmanager
+def _system(server: PostgresServer | None) -> Iterator[System]:
+    """A system on a new database."""
+    with TemporaryDirectory() as folder:
+        given = {} if server is None else {"TENDON_DATABASE_URL": server.new_database()}
+        migrate_site(settings.load({}, {"TENDON_DATA_DIR": folder, **given}))
+        system = open_site(Path(folder), **given)
+        yield system
+        system.records.close()
+
+
+def _rounds_ms(system: System, name: str) -> list[float]:
+    """What each of many rounds took, after one that does not count."""
+    fill(system, name, _ROUNDS + 1, job="waiting", stage="ready", lane="cpu")
+    return [_round_ms(system) for _ in range(_ROUNDS + 1)][1:]
 
 
 def _round_ms(system: System) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert
+from sqlalchemy import Text, cast, insert, literal, select, true
 
 from orchestrator import settings
 from orchestrator.assembly import open_system
@@ -16,8 +16,10 @@ from orchestrator.store.tables import jobs, stages
 from tests.strategies import START
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from sqlalchemy import CTE, ColumnElement, Insert, Table
 
     from orchestrator.assembly import System
     from orchestrator.domain.job import JobState, StageState
@@ -41,17 +43,38 @@ def open_site(folder: Path, **given: str) -> System:
     )
 
 
-def fill(system: System, name: str, count: int, *, job: JobState, stage: StageState, lane: Lane) -> None:
-    """Put in jobs of one stage each, all in the same state."""
+def fill(
+    system: System, name: str, count: int, *, job: JobState, stage: StageState, lane: Lane, images: int = 20
+) -> None:
+    """Put in jobs of one stage each, all in the same state: the first is written out, the database makes the others."""
+    first = _job(f"{name}{1}", job, images)
     engine = open_engine(system.settings.database_url)
     with engine.begin() as connection:
-        connection.execute(insert(jobs), [asdict(_job(f"{name}{number}", job)) for number in range(count)])
-        connection.execute(insert(stages), list(_stage_rows(name, count, stage, lane)))
+        connection.execute(insert(jobs), asdict(first))
+        connection.execute(insert(stages), _stage_row(first, stage, lane))
+        if count > 1:
+            numbers = select(literal(2).label("k")).cte("numbers", recursive=True)
+            numbers = numbers.union_all(select(numbers.c.k + 1).where(numbers.c.k < count))
+            own = literal(name).concat(cast(numbers.c.k, Text))
+            for table, its in (
+                (jobs, {"id": own, "study_uid": literal("1.2.3.").concat(own)}),
+                (stages, {"id": own.concat(".segment"), "job_id": own}),
+            ):
+                connection.execute(_copies(table, numbers, its, first.id if table is jobs else f"{first.id}.segment"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
     engine.dispose()
 
 
-def _job(identifier: str, state: JobState) -> Job:
-    instances = {f"1.2.3.{identifier}.{number}": f"{number:064x}" for number in range(20)}
+def _copies(table: Table, numbers: CTE, its: Mapping[str, ColumnElement[str]], of: str) -> Insert:
+    """Copies of one row with names of their own."""
+    names = [column.name for column in table.columns if column.name != "number"]
+    rows = select(*(its.get(name, table.c[name]) for name in names)).select_from(table.join(numbers, true()))
+    return insert(table).from_select(names, rows.where(table.c.id == of))
+
+
+def _job(identifier: str, state: JobState, images: int) -> Job:
+    instances = {f"1.2.3.{identifier}.{number}": f"{number:064x}" for number in range(images)}
     return Job(
         id=identifier,
         study_uid=f"1.2.3.{identifier}",
@@ -72,18 +95,16 @@ def _job(identifier: str, state: JobState) -> Job:
     )
 
 
-def _stage_rows(name: str, count: int, state: StageState, lane: Lane) -> Iterable[dict[str, object]]:
-    rank = PRIORITY_ORDER.index("routine")
-    for number in range(count):
-        stage = Stage(
-            id=f"{name}{number}.segment",
-            job_id=f"{name}{number}",
-            name="segment",
-            lane=lane,
-            gpu="no",
-            priority="routine",
-            created_at=START,
-            not_before=START,
-            state=state,
-        )
-        yield {"rank": rank, **asdict(stage)}
+def _stage_row(job: Job, state: StageState, lane: Lane) -> dict[str, object]:
+    stage = Stage(
+        id=f"{job.id}.segment",
+        job_id=job.id,
+        name="segment",
+        lane=lane,
+        gpu="no",
+        priority="routine",
+        created_at=START,
+        not_before=START,
+        state=state,
+    )
+    return {"rank": PRIORITY_ORDER.index("routine"), **asdict(stage)}

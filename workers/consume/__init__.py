@@ -31,7 +31,10 @@ _log = logging.getLogger("tendon.worker")
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a worker needs. `work_dir` is its own and is removed at the end; `owner` names it and no other."""
+    """What a worker needs. `work_dir` is its own and is removed at the end; `owner` names it and no other.
+
+    `performer` is the module that runs the stages of the cpu lane in a process of its own.
+    """
 
     workshop: Workshop
     objects: Objects
@@ -41,6 +44,7 @@ class Bench:
     work_dir: Path
     queues: Sequence[Queue]
     owner: str
+    performer: str = "workers.perform"
 
 
 def work_until(bench: Bench, stopping: Event, bell: Bell | None = None) -> None:

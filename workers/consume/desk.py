@@ -165,7 +165,7 @@ class CpuDesk(Desk):
 
     def work(self) -> None:
         """Work until told to stop."""
-        forge = Forge()
+        forge = Forge(self._bench.performer)
 
         def step() -> None:
             forge.start()

@@ -25,7 +25,8 @@ _GRACE_S: Final = 3.0
 class Forge:
     """The warm parent of the stage's children (`python -m workers.perform`), started again when it is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, performer: str = "workers.perform") -> None:
+        self._performer = performer
         self._guard: Guard | None = None
         self._messages: SimpleQueue[Message] = SimpleQueue()
 
@@ -34,7 +35,7 @@ class Forge:
         if self._guard is None or not self._guard.is_alive:
             self.close()
             messages: SimpleQueue[Message] = SimpleQueue()
-            guard = Guard("workers.perform", [], _ENVIRONMENT)
+            guard = Guard(self._performer, [], _ENVIRONMENT)
             guard.start(messages.put, lambda: messages.put({"gone": True}))
             self._guard, self._messages = guard, messages
         return self._guard
