@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 
 _LOOK_EVERY_S: Final = 0.25
+_TRY_AGAIN_EVERY_S: Final = 0.75
+"""What is new rings a bell; only back-offs and leases that end wait for this."""
 _DEAD_LETTERS_EVERY_S: Final = 10.0
 _KEEP_EVERY_S: Final = 60.0
 _DEAD_LETTERS_AT_ONCE: Final = 1000
@@ -106,8 +108,8 @@ class System:
         keeper = self._keeper()
         duties = [
             Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, self.records.bell()),
-            Duty("delivering", couriers.send_out, _LOOK_EVERY_S, self.records.bell(), couriers.wait),
-            Duty("giving up", partial(fail_exhausted, workshop), _LOOK_EVERY_S),
+            Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, self.records.bell(), couriers.wait),
+            Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S),
             Duty("retiring", partial(retire_due, keeper), _KEEP_EVERY_S),
             Duty("sweeping", partial(sweep, keeper), _KEEP_EVERY_S),
             Duty("watermark", partial(watermark, keeper), _KEEP_EVERY_S),
@@ -115,7 +117,7 @@ class System:
         if self.settings.broker_url:
             announcer = CeleryAnnouncer(self.settings.broker_url)
             crier = Crier(self.records, self.clock, announcer, self.settings.lease_seconds)
-            duties.append(Duty("announcing", partial(announce_ready, crier), _LOOK_EVERY_S, self.records.bell()))
+            duties.append(Duty("announcing", partial(announce_ready, crier), _TRY_AGAIN_EVERY_S, self.records.bell()))
             duties.append(Duty("dead letters", self._note_dead_letters, _DEAD_LETTERS_EVERY_S))
         return Rounds(office, duties)
 

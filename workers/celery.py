@@ -54,6 +54,8 @@ class EventBell:
 
 bell = EventBell()
 site = settings.load()
+if not site.broker_url:
+    raise settings.InvalidSettingError("TENDON_BROKER_URL must name the broker of this worker")
 app = celery_app(site.broker_url)
 app.conf.update(worker_pool="solo", worker_concurrency=1, worker_consumer="workers.celery:Waker")
 

@@ -14,7 +14,7 @@ from orchestrator.store.dialect import CHANNEL
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-_LOOK_EVERY_S: Final = 0.02
+_LOOK_EVERY_S: Final = 0.05
 _RECONNECT_AFTER_S: Final = 1.0
 
 

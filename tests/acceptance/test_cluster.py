@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kombu import Connection
 
-from orchestrator.broker import broker_queue
+from orchestrator.broker import TASK, broker_queue, celery_app
 from orchestrator.domain.queue import Queue
 from tests.house import CELERY, Services, house, write_limb_study
 from tests.servers.postgres import postgres
@@ -84,11 +84,13 @@ def test_messages_that_nobody_can_use_become_an_alarm_and_run_nothing(tmp_path, 
             producer.publish(b"\x80\x04cos\nsystem\n.", content_type="application/x-python-serialize", **address)
             producer.publish({"any": "thing"}, **address)
             producer.publish("neither", **address)
+            forged = celery_app(servers.broker_url)
+            forged.send_task(TASK, args=("../../etc",), queue=broker_queue(STAT), producer=producer, retry=False)
 
         def alarms() -> list[str]:
             return [text for name, text in findings(tendon).items() if name == f"alarm TND-9006 on {STAT}"]
 
-        tendon.until(lambda: alarms() == ["rejected (3 times)"])
+        tendon.until(lambda: alarms() == ["rejected (4 times)"])
         assert tendon.jobs() == []
         with Connection(servers.broker_url) as connection, connection.channel() as channel:
             assert broker_queue(STAT)(channel).get() is None
