@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+HOURS ?= 6
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test serve check bench clean
+.PHONY: demo test serve check bench campaign clean
 
 demo: $(VENV)/.installed  ## set up .venv and run the main job once
 	$(BIN)/tendon demo
@@ -25,6 +26,10 @@ check: $(VENV)/.installed-test  ## style, types and import rules
 
 bench: $(VENV)/.installed-test  ## measure the hot paths against their peers
 	$(BIN)/python -m tests.benchmarks
+
+campaign: $(VENV)/.installed-test  ## break everything that can break for HOURS (6) and judge what is left
+	tests/install-programs
+	$(BIN)/python -m tests.faults.campaign --hours $(HOURS)
 
 clean:
 	rm -rf $(VENV) tendon-demo
