@@ -138,17 +138,22 @@ def test_no_secret_stands_in_an_environment(compose):
             assert not SECRET_LOOKING.search(str(value)) or str(value).startswith("/run/secrets/")
 
 
+def environment(service) -> dict[str, str]:
+    """As the container sees it: text only."""
+    return {name: str(value) for name, value in service["environment"].items()}
+
+
 def test_every_role_runs_a_command_of_tendon_with_settings_it_reads(compose):
     commands = {point.name for point in entry_points(group="tendon.commands")}
     for name in ROLES:
         service = compose["services"][name]
         assert service["command"][0] in commands
         assert service["command"][0] == name.partition("-")[0]
-        read = settings.load({**service["environment"], "TENDON_SECRETS_DIR": ""})
+        read = settings.load({**environment(service), "TENDON_SECRETS_DIR": ""})
         assert set(read.unknown) <= NOT_READ_YET
         assert read.health_port == (None if name == "admin" else 8081)
         assert read.installation == "st-elsewhere"
-    scp, admin = (settings.load(compose["services"][name]["environment"]) for name in ("scp", "admin"))
+    scp, admin = (settings.load(environment(compose["services"][name])) for name in ("scp", "admin"))
     assert (scp.dicom_host, scp.dicom_port) == ("0.0.0.0", 11112)
     assert (admin.admin_host, admin.admin_port) == ("0.0.0.0", 8080)
     assert compose["services"]["worker-cpu"]["command"][1:] == ["--lanes", "cpu"]
