@@ -85,17 +85,21 @@ class Rounds:
             try:
                 if is_ours():
                     duty.step()
+                self._rest(duty)
             except Transient as error:
                 _log.warning("round %s: %s", duty.name, error)
-                self._stopping.wait(_PAUSE_AFTER_FAULT_S)
+                self._stopping.wait(_PAUSE_AFTER_FAULT_S + duty.every_s)
             except Exception as error:  # noqa: BLE001 - one failed round must not end all later ones
                 _log.error("round %s failed: %s", duty.name, where(error))
-                self._stopping.wait(_PAUSE_AFTER_FAULT_S)
-            self._stopping.wait(min(_PAUSE_S, duty.every_s))
-            if duty.bell is None:
-                self._stopping.wait(duty.every_s)
-            else:
-                duty.bell.wait(duty.every_s)
+                self._stopping.wait(_PAUSE_AFTER_FAULT_S + duty.every_s)
+
+    def _rest(self, duty: Duty) -> None:
+        """Until the duty's time, or its bell; a little in any case, so that a burst is met at once as a whole."""
+        self._stopping.wait(min(_PAUSE_S, duty.every_s))
+        if duty.bell is None:
+            self._stopping.wait(duty.every_s)
+        else:
+            duty.bell.wait(duty.every_s)
 
 
 def route_due(router: Router) -> None:
