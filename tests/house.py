@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from orchestrator import settings
-from orchestrator.assembly import open_system
+from orchestrator.assembly import migrate_site, open_system
 from orchestrator.dicom.archive import Archive
 from orchestrator.dicom.author import Drawing, StudyIdentity, write_ct, write_rtstruct
 from orchestrator.dicom.scu import store_files
@@ -246,7 +246,7 @@ def house(
     (folder / "site.yaml").write_text(yaml.safe_dump(site))
     made = House(folder, environment, pacs, port, EMBEDDED if services is None else DISTRIBUTED)
     if services is not None:
-        made.tendon("migrate")
+        migrate_site(settings.load(environment))
     made.tendon("import", str(folder / "site.yaml"))
     try:
         yield made
