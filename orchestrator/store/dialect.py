@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "tendon"
 """The PostgreSQL channel on which changes are told."""
+
+_HOLD: Final = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name", type_=Text), 0)))
+_NOTIFY: Final = select(func.pg_notify(CHANNEL, ""))
 
 FORGETTABLE: Final = func.set_config("synchronous_commit", "off", True)  # noqa: FBT003
 """Selected besides, on PostgreSQL: this transaction's commit does not wait for the disk.
@@ -37,10 +40,15 @@ def hold(connection: Connection, names: Iterable[str]) -> None:
     """Take turns with every other transaction that holds one of these names, until this one ends."""
     if is_postgresql(connection):
         for name in sorted(set(names)):
-            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+            connection.execute(_HOLD, {"name": name})
 
 
 def ring(connection: Connection) -> None:
-    """Wake who waits for changes, when this transaction is committed; on SQLite each commit is seen anyway."""
-    if is_postgresql(connection):
-        connection.execute(select(func.pg_notify(CHANNEL, "")))
+    """Wake who waits for changes, when this transaction is committed."""
+    connection.info[CHANNEL] = True
+
+
+def tell_if_rung(connection: Connection) -> None:
+    """The last step of each transaction: one notice for all that rang; on SQLite each commit is seen anyway."""
+    if connection.info.pop(CHANNEL, False) and is_postgresql(connection):
+        connection.execute(_NOTIFY)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, func, insert, or_, select, union_all, update
 
 from orchestrator.domain.job import Job, JobInput, Stage
 from orchestrator.domain.queue import PRIORITY_ORDER
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Row, Select
+    from sqlalchemy.sql.dml import ReturningUpdate
 
     from orchestrator.domain.queue import Queue
 
 _WORKABLE = ("waiting", "running")
+_STAGE_FIELDS = tuple(field.name for field in fields(Stage))
 
 # The statements of every claim and finish are made once: making them costs more than the database does.
 
@@ -40,24 +42,11 @@ _IS_OWNED = and_(
 )
 _GET = select(jobs).where(jobs.c.id == bindparam("of_job"))
 _ADD_STAGE = insert(stages)
-_LEASE = (
-    update(stages)
-    .where(stages.c.number == bindparam("of_number"))
-    .values(
-        state="leased",
-        attempt=stages.c.attempt + 1,
-        owner=bindparam("new_owner"),
-        lease_until=_UNTIL,
-        started_at=_NOW,
-        progress=0.0,
-        progress_text="",
-    )
-    .returning(stages)
-)
 _BEGIN = (
     update(jobs)
     .where(jobs.c.id == bindparam("of_job"), jobs.c.state == "waiting")
     .values(state="running", changed_at=_NOW)
+    .returning(jobs)
 )
 _RENEW = (
     update(stages)
@@ -82,27 +71,46 @@ _FINISH = (
 )
 
 
+_Walk = tuple[str, tuple[int, ...]]
+"""A lane and some of its ranks: one walk along the index `stages_to_claim` finds their first stage."""
+
+
 @cache
-def _walk(*, every_rank: bool, forgettable: bool) -> Select[Any]:
-    """The first stage free in a lane, along the index `stages_to_claim`."""
+def _lease(walks: tuple[_Walk, ...], *, oldest_first: bool, postgresql: bool) -> ReturningUpdate[Any]:
+    """Lease the first of what the walks find. On PostgreSQL what others have locked is passed by."""
+    found = [_walk(lane, ranks) for lane, ranks in walks]
+    if len(found) == 1:
+        first = found[0].with_only_columns(stages.c.number)
+    else:
+        each = union_all(*(select(walk.subquery()) for walk in found)).subquery()
+        first = select(each.c.number).order_by(*(() if oldest_first else (each.c.rank.desc(),)), each.c.number).limit(1)
+    leased = (
+        update(stages)
+        .where(stages.c.number == first.scalar_subquery())
+        .values(
+            state="leased",
+            attempt=stages.c.attempt + 1,
+            owner=bindparam("new_owner"),
+            lease_until=_UNTIL,
+            started_at=_NOW,
+            progress=0.0,
+            progress_text="",
+        )
+    )
+    return leased.returning(stages, FORGETTABLE) if postgresql else leased.returning(stages)
+
+
+def _walk(lane: str, ranks: tuple[int, ...]) -> Select[Any]:
     is_free = or_(
         and_(stages.c.state == "ready", stages.c.not_before <= _NOW),
         and_(stages.c.state == "leased", stages.c.lease_until <= _NOW),
     )
-    walk = (
-        select(stages.c.rank, stages.c.number, *([FORGETTABLE] if forgettable else []))
-        .where(
-            CLAIMABLE,
-            stages.c.lane == bindparam("of_lane"),
-            is_free,
-            stages.c.attempt < stages.c.attempts_allowed,
-            _IS_WORKABLE,
-        )
-        .order_by(stages.c.rank.desc(), stages.c.number)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=stages)
+    walk = select(stages.c.rank, stages.c.number).where(
+        CLAIMABLE, stages.c.lane == lane, is_free, stages.c.attempt < stages.c.attempts_allowed, _IS_WORKABLE
     )
-    return walk if every_rank else walk.where(stages.c.rank.in_(bindparam("ranks", expanding=True)))
+    if len(ranks) < len(PRIORITY_ORDER):
+        walk = walk.where(stages.c.rank.in_(ranks))
+    return walk.order_by(stages.c.rank.desc(), stages.c.number).limit(1).with_for_update(skip_locked=True, of=stages)
 
 
 class JobRows:
@@ -193,28 +201,17 @@ class JobRows:
     def claim(
         self, queues: Sequence[Queue], owner: str, now: datetime, lease_until: datetime, *, oldest_first: bool = False
     ) -> ClaimedStage | None:
-        found = [self._next(lane, ranks, now) for lane, ranks in _walks(queues, each_rank=oldest_first)]
-        candidates = [row for row in found if row is not None]
-        if not candidates:
-            return None
-        first = min(candidates, key=lambda row: (0 if oldest_first else -row.rank, row.number))
-        given = {"of_number": first.number, "new_owner": owner, "until": lease_until, "now": now}
-        row = self._connection.execute(_LEASE, given).one()
-        return self._begin(_stage(row), now)
+        walks = _walks(queues, each_rank=oldest_first)
+        lease = _lease(walks, oldest_first=oldest_first, postgresql=is_postgresql(self._connection))
+        given = {"new_owner": owner, "until": lease_until, "now": now}
+        row = self._connection.execute(lease, given).one_or_none()
+        return None if row is None else self._begin(_stage(row), now)
 
     def _begin(self, stage: Stage, now: datetime) -> ClaimedStage | None:
         """The leased stage with its job, which is running; None when the job was ended in this very moment."""
-        self._connection.execute(_BEGIN, {"of_job": stage.job_id, "now": now})
-        claimed = self._with_job(stage)
+        row = self._connection.execute(_BEGIN, {"of_job": stage.job_id, "now": now}).one_or_none()
+        claimed = self._with_job(stage) if row is None else ClaimedStage(stage, _job(row))
         return claimed if claimed.job.state in _WORKABLE else None
-
-    def _next(self, lane: str, ranks: Sequence[int], now: datetime) -> Row[Any, Any] | None:
-        """The stage of one lane whose turn it is, by one walk along the index `stages_to_claim`.
-
-        On PostgreSQL it is locked, and what others have locked is passed by.
-        """
-        walk = _walk(every_rank=len(ranks) == len(PRIORITY_ORDER), forgettable=is_postgresql(self._connection))
-        return self._connection.execute(walk, {"of_lane": lane, "ranks": ranks, "now": now}).one_or_none()
 
     def _with_job(self, stage: Stage) -> ClaimedStage:
         job = self.get(stage.job_id)
@@ -293,14 +290,14 @@ def _fence(stage: Stage) -> dict[str, Any]:
     return {"of_stage": stage.id, "of_attempt": stage.attempt, "of_owner": stage.owner}
 
 
-def _walks(queues: Sequence[Queue], *, each_rank: bool) -> list[tuple[str, list[int]]]:
-    """The walks along the index that find the first stage of these queues: one a lane, or one a lane and rank."""
+def _walks(queues: Sequence[Queue], *, each_rank: bool) -> tuple[_Walk, ...]:
+    """The walks that find the first stage of these queues: one a lane, or one a lane and rank."""
     ranks: dict[str, list[int]] = {}
     for queue in queues:
         ranks.setdefault(queue.lane, []).append(PRIORITY_ORDER.index(queue.priority))
     if each_rank:
-        return [(lane, [rank]) for lane, of_lane in ranks.items() for rank in of_lane]
-    return list(ranks.items())
+        return tuple((lane, (rank,)) for lane, of_lane in ranks.items() for rank in of_lane)
+    return tuple((lane, tuple(of_lane)) for lane, of_lane in ranks.items())
 
 
 def _job(row: Row[Any]) -> Job:
@@ -312,5 +309,4 @@ def _job(row: Row[Any]) -> Job:
 
 
 def _stage(row: Row[Any]) -> Stage:
-    left_out = ("number", "rank")
-    return Stage(**{name: value for name, value in row._mapping.items() if name not in left_out})  # noqa: SLF001
+    return Stage(**{name: row._mapping[name] for name in _STAGE_FIELDS})  # noqa: SLF001

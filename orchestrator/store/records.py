@@ -8,18 +8,22 @@ a state is fenced by the state it expects.
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 
 from orchestrator.domain.errors import Fault, Transient
 from orchestrator.store.alarms import AlarmRows
 from orchestrator.store.bell import ChannelBell, FileBell
 from orchestrator.store.deliveries import DeliveryRows
+from orchestrator.store.dialect import CHANNEL, tell_if_rung
 from orchestrator.store.jobs import JobRows
 from orchestrator.store.keeping import KeepingRows
 from orchestrator.store.leases import LeaseRows
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from orchestrator.ports import Bell, Unit
 
 _BUSY_TIMEOUT_MS = 30_000
+_TRUSTED_FOR_S = 1.0
+_RESTING_SINCE = "resting since"
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,9 @@ class DatabaseRecords:
     def transaction(self) -> Iterator[Unit]:
         """One write transaction; rolled back when the block raises."""
         with answering(self._engine), self._engine.begin() as connection:
+            connection.info.pop(CHANNEL, None)
             yield _Unit(connection)
+            tell_if_rung(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Unit]:
@@ -125,17 +133,33 @@ def open_engine(url: str) -> Engine:
     """An engine whose transactions keep the promises above. `postgresql://` means psycopg 3."""
     named = make_url(url)
     if named.drivername == "postgresql":
-        return create_engine(
+        engine = create_engine(
             named.set(drivername="postgresql+psycopg"),
             pool_size=16,
             max_overflow=128,
-            pool_pre_ping=True,
             connect_args={"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3},
         )
+        event.listen(engine, "checkin", _note_rest)
+        event.listen(engine, "checkout", _ping_if_rested)
+        return engine
     engine = create_engine(named, pool_size=16, max_overflow=128)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _note_rest(_: Any, record: Any) -> None:
+    record.info[_RESTING_SINCE] = time.monotonic()
+
+
+def _ping_if_rested(connection: Any, record: Any, _: Any) -> None:
+    """A connection that was not used for a while may be dead: then the pool gives another. A busy one costs nothing."""
+    if time.monotonic() - record.info.get(_RESTING_SINCE, math.inf) > _TRUSTED_FOR_S:
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except psycopg.Error as error:
+            raise DisconnectionError from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -46,7 +46,10 @@ def open_site(folder: Path, **given: str) -> System:
 def fill(
     system: System, name: str, count: int, *, job: JobState, stage: StageState, lane: Lane, images: int = 20
 ) -> None:
-    """Put in jobs of one stage each, all in the same state: the first is written out, the database makes the others."""
+    """Put in jobs of one stage each, all in the same state: the first is written out, the database makes the others.
+
+    What so many rows at once leave behind them is done with before anything is measured: a history grows in years.
+    """
     first = _job(f"{name}{1}", job, images)
     engine = open_engine(system.settings.database_url)
     with engine.begin() as connection:
@@ -61,8 +64,10 @@ def fill(
                 (stages, {"id": own.concat(".segment"), "job_id": own}),
             ):
                 connection.execute(_copies(table, numbers, its, first.id if table is jobs else f"{first.id}.segment"))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("ANALYZE")
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+            connection.exec_driver_sql("CHECKPOINT")
     engine.dispose()
 
 
