@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator import shipped
 from orchestrator.admin.app import AdminServer, application
-from orchestrator.broker import CeleryAnnouncer, declare_queues, take_dead_letters
+from orchestrator.broker import CeleryAnnouncer, DeadLetters, declare_queues
 from orchestrator.dicom.archive import Archive
 from orchestrator.dicom.facts import read_header
 from orchestrator.dicom.part10 import part10_prefix
@@ -24,7 +24,7 @@ from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.announcing import Crier, announce_ready
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
 from orchestrator.service.leading import ROUNDS, Office
-from orchestrator.service.operating import note_unusable_message
+from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.receiving import Reception
 from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
@@ -106,10 +106,14 @@ class System:
         workshop, dispatch = self.workshop(), self._dispatch(office)
         couriers = Couriers(partial(destinations_due, dispatch), partial(deliver_to, dispatch))
         keeper = self._keeper()
+        has_series, has_stages, has_deliveries = (
+            partial(is_under_way, self.records, what) for what in ("studies", "jobs", "deliveries")
+        )
+        bell = self.records.bell
         duties = [
-            Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, self.records.bell()),
-            Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, self.records.bell(), couriers.wait),
-            Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S),
+            Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, bell(), has_series),
+            Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, bell(), has_deliveries, couriers.wait),
+            Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S, None, has_stages),
             Duty("retiring", partial(retire_due, keeper), _KEEP_EVERY_S),
             Duty("sweeping", partial(sweep, keeper), _KEEP_EVERY_S),
             Duty("watermark", partial(watermark, keeper), _KEEP_EVERY_S),
@@ -117,8 +121,11 @@ class System:
         if self.settings.broker_url:
             announcer = CeleryAnnouncer(self.settings.broker_url)
             crier = Crier(self.records, self.clock, announcer, self.settings.lease_seconds)
-            duties.append(Duty("announcing", partial(announce_ready, crier), _TRY_AGAIN_EVERY_S, self.records.bell()))
-            duties.append(Duty("dead letters", self._note_dead_letters, _DEAD_LETTERS_EVERY_S))
+            announce = partial(announce_ready, crier)
+            duties.append(Duty("announcing", announce, _TRY_AGAIN_EVERY_S, bell(), has_stages, announcer.close))
+            letters = DeadLetters(self.settings.broker_url)
+            note = partial(self._note_dead_letters, letters)
+            duties.append(Duty("dead letters", note, _DEAD_LETTERS_EVERY_S, finish=letters.close))
         return Rounds(office, duties)
 
     def router(self) -> Router:
@@ -136,11 +143,11 @@ class System:
         spaces = {"objects": self.objects.free_bytes, "work": lambda: free_bytes(work_dir)}
         return Keeper(self.records, self.objects, self.clock, self.settings.retention_days, spaces)
 
-    def _note_dead_letters(self) -> None:
+    def _note_dead_letters(self, letters: DeadLetters) -> None:
         def note(letter: DeadLetter) -> None:
             note_unusable_message(self.records, self.clock, letter.queue, letter.reason)
 
-        take_dead_letters(self.settings.broker_url, note, _DEAD_LETTERS_AT_ONCE)
+        letters.take(note, _DEAD_LETTERS_AT_ONCE)
 
     def clock_skew_s(self) -> float:
         """By how many seconds this machine's clock is ahead of the database's; 0 where they are one."""

@@ -21,6 +21,8 @@ from orchestrator.domain.queue import LANES, Queue, queues_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from amqp import Channel
+
 TASK: Final = "tendon.work"
 DEAD_LETTERS: Final = "tendon.dead"
 
@@ -109,35 +111,60 @@ def celery_app(url: str) -> Celery:
     return app
 
 
+class _Line:
+    """A channel kept from one use to the next; who finds it broken hangs up, and the next use connects again.
+
+    It is idle for long and sends no heartbeats: TCP finds a lost line within a second of the next use.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection | None = None
+        self._channel: Channel | None = None
+
+    @contextmanager
+    def channel(self) -> Iterator[Channel]:
+        """The channel; what it held is the broker's again when the block fails. Raises Transient BROKER_UNREACHABLE."""
+        try:
+            with _answering():
+                if self._channel is None:
+                    declare_queues(self._url)
+                    self._connection = _connection(self._url, heartbeat_s=0)
+                    self._channel = self._connection.channel()
+                yield self._channel
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            connection, self._connection, self._channel = self._connection, None, None
+            connection.release()
+
+
 class CeleryAnnouncer:
     """The port `Announcer`: Celery messages, published with the broker's confirmation. For one thread."""
 
     def __init__(self, url: str) -> None:
         self._app = celery_app(url)
-        self._url = url
-        self._connection: Connection | None = None
+        self._line = _Line(url)
 
     def announce(self, queue: Queue, stage_id: str) -> None:
         """Publish one message; the queues are made again where a wiped broker has none."""
-        with _answering(self.close):
-            if self._connection is None:
-                declare_queues(self._url)
-                self._connection = _connection(self._url)
-                self._producer = Producer(self._connection)
+        with self._line.channel() as channel:
             self._app.send_task(
                 TASK,
                 args=(stage_id,),
                 queue=broker_queue(queue),
-                producer=self._producer,
+                producer=Producer(channel),
                 retry=False,
                 task_id=stage_id,
             )
 
     def close(self) -> None:
         """Hang up; the next announcement connects again."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.release()
+        self._line.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,23 +175,31 @@ class DeadLetter:
     reason: str
 
 
-def take_dead_letters(url: str, note: Callable[[DeadLetter], None], limit: int) -> int:
-    """Hand dead letters to `note`; each is removed from the broker once `note` has returned. Gives how many.
+class DeadLetters:
+    """The queue of what nobody could use. For one thread."""
 
-    Raises Transient BROKER_UNREACHABLE.
-    """
-    taken = 0
-    with _answering(), _connection(url) as connection, connection.channel() as channel:
-        dead = _DEAD_QUEUE(channel)
-        dead.declare()
-        while taken < limit:
-            message = dead.get(no_ack=False, accept=[])
-            if message is None:
-                break
-            note(_dead_letter(message.headers))
-            message.ack()
-            taken += 1
-    return taken
+    def __init__(self, url: str) -> None:
+        self._line = _Line(url)
+
+    def take(self, note: Callable[[DeadLetter], None], limit: int) -> int:
+        """Hand letters to `note`; each is removed from the broker once `note` has returned. Gives how many.
+
+        Raises Transient BROKER_UNREACHABLE.
+        """
+        taken = 0
+        with self._line.channel() as channel:
+            while taken < limit:
+                message = _DEAD_QUEUE(channel).get(no_ack=False, accept=[])
+                if message is None:
+                    break
+                note(_dead_letter(message.headers))
+                message.ack()
+                taken += 1
+        return taken
+
+    def close(self) -> None:
+        """Hang up; the next taking connects again."""
+        self._line.close()
 
 
 def _dead_letter(headers: Any) -> DeadLetter:
@@ -176,14 +211,14 @@ def _dead_letter(headers: Any) -> DeadLetter:
     return DeadLetter(str(queue), reason if reason in ("rejected", "expired", "maxlen", "delivery_limit") else "?")
 
 
-def _connection(url: str) -> Connection:
+def _connection(url: str, heartbeat_s: int = _HEARTBEAT_S) -> Connection:
     return Connection(
-        url, connect_timeout=_CONNECT_TIMEOUT_S, heartbeat=_HEARTBEAT_S, transport_options=dict(_TRANSPORT)
+        url, connect_timeout=_CONNECT_TIMEOUT_S, heartbeat=heartbeat_s, transport_options=dict(_TRANSPORT)
     )
 
 
 @contextmanager
-def _answering(hang_up: Callable[[], None] = lambda: None) -> Iterator[None]:
+def _answering() -> Iterator[None]:
     """Every way in which a broker does not answer is the same to us."""
     errors = (
         OperationalError,
@@ -194,5 +229,4 @@ def _answering(hang_up: Callable[[], None] = lambda: None) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        hang_up()
         raise Transient(Fault.BROKER_UNREACHABLE) from error

@@ -226,6 +226,9 @@ class Studies(Protocol):
     def due(self, now: datetime) -> list[str]:
         """UIDs of studies with a series to look at: not settled, its time come, no association open on it."""
 
+    def is_under_way(self) -> bool:
+        """Whether any series is not settled."""
+
     def hold(self, *study_uids: str) -> None:
         """No other transaction that holds one of these studies goes on until this one ends.
 
@@ -333,6 +336,9 @@ class Jobs(Protocol):
     def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
         """Note that their workers were told."""
 
+    def is_under_way(self) -> bool:
+        """Whether any stage is ready or leased."""
+
     def exhausted(self, now: datetime) -> list[ClaimedStage]:
         """Stages whose lease ran out in their last allowed attempt."""
 
@@ -374,6 +380,9 @@ class Deliveries(Protocol):
         nothing before the outputs of its job that were built before it. To prove: what is accepted and nothing
         proves, the longest due first.
         """
+
+    def is_under_way(self) -> bool:
+        """Whether anything is to be sent or to be proven, now or later."""
 
     def hasten(self, destination: str, now: datetime) -> None:
         """Make all that waits for the destination due."""

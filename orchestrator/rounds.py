@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.service.routing import Router
 
 _PAUSE_S: Final = 0.05
+_IDLE_S: Final = 5.0
+"""While nothing is under way all that can happen rings a bell, but a bell may be out of order."""
 _PAUSE_AFTER_FAULT_S: Final = 1.0
 _log = logging.getLogger("tendon.rounds")
 
@@ -31,13 +33,15 @@ _log = logging.getLogger("tendon.rounds")
 class Duty:
     """One thing to do again and again: every `every_s`, and sooner when the bell rings.
 
-    `finish` waits for what a step may have left at work.
+    `is_under_way` says whether something is that no bell will tell of, such as a time to come; seldom looked
+    otherwise. `finish` waits for what a step may have left at work.
     """
 
     name: str
     step: Callable[[], object]
     every_s: float
     bell: Bell | None = None
+    is_under_way: Callable[[], bool] = lambda: True
     finish: Callable[[], object] = lambda: None
 
 
@@ -85,7 +89,7 @@ class Rounds:
             try:
                 if is_ours():
                     duty.step()
-                self._rest(duty)
+                self._rest(duty, is_ours=is_ours())
             except Transient as error:
                 _log.warning("round %s: %s", duty.name, error)
                 self._stopping.wait(_PAUSE_AFTER_FAULT_S + duty.every_s)
@@ -93,13 +97,14 @@ class Rounds:
                 _log.error("round %s failed: %s", duty.name, where(error))
                 self._stopping.wait(_PAUSE_AFTER_FAULT_S + duty.every_s)
 
-    def _rest(self, duty: Duty) -> None:
+    def _rest(self, duty: Duty, *, is_ours: bool) -> None:
         """Until the duty's time, or its bell; a little in any case, so that a burst is met at once as a whole."""
         self._stopping.wait(min(_PAUSE_S, duty.every_s))
+        rest_s = duty.every_s if not is_ours or duty.is_under_way() else max(duty.every_s, _IDLE_S)
         if duty.bell is None:
-            self._stopping.wait(duty.every_s)
+            self._stopping.wait(rest_s)
         else:
-            duty.bell.wait(duty.every_s)
+            duty.bell.wait(rest_s)
 
 
 def route_due(router: Router) -> None:

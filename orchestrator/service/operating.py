@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault, Refused
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.study import Instance, Study
-    from orchestrator.ports import Association, Clock, Records, Unit
+    from orchestrator.ports import Association, Clock, Deliveries, Jobs, Records, Studies, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,13 @@ def current_site(records: Records) -> SiteFile:
     if site is None:
         raise Refused(Fault.NOT_FOUND, "nothing was imported yet")
     return site
+
+
+def is_under_way(records: Records, what: Literal["studies", "jobs", "deliveries"]) -> bool:
+    """Whether studies wait to be routed, jobs for a worker, or deliveries for their destination."""
+    with records.reading() as unit:
+        part: Studies | Jobs | Deliveries = getattr(unit, what)
+        return part.is_under_way()
 
 
 def open_alarms(records: Records) -> list[Alarm]:

@@ -95,6 +95,12 @@ class DeliveryRows:
         )
         return [_delivery(row) for row in rows]
 
+    def is_under_way(self) -> bool:
+        return any(
+            self._connection.execute(select(deliveries.c.number).where(text(is_open)).limit(1)).first()
+            for is_open in _OPEN.values()
+        )
+
     def hasten(self, destination: str, now: datetime) -> None:
         """Rows that another transaction has locked are passed by: it decides when they are due."""
         waiting = (

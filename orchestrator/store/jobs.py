@@ -40,6 +40,7 @@ _IS_OWNED = and_(
     stages.c.state == "leased",
     _IS_WORKABLE,
 )
+_OPEN = select(stages.c.number).where(CLAIMABLE).limit(1)
 _GET = select(jobs).where(jobs.c.id == bindparam("of_job"))
 _ADD_STAGE = insert(stages)
 _BEGIN = (
@@ -270,6 +271,9 @@ class JobRows:
 
     def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
         self._connection.execute(update(stages).where(stages.c.id.in_(list(stage_ids))).values(announced_at=now))
+
+    def is_under_way(self) -> bool:
+        return self._connection.execute(_OPEN).first() is not None
 
     def exhausted(self, now: datetime) -> list[ClaimedStage]:
         rows = self._connection.execute(

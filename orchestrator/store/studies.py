@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from orchestrator.ports import Added
 
 
+_UNSETTLED = select(series.c.uid).where(~series.c.is_settled).limit(1)
+
+
 class StudyRows:
     """The port `Studies` within one transaction."""
 
@@ -55,6 +58,7 @@ class StudyRows:
             .where(associations.c.closed_at.is_(None))
             .values(closed_at=now, outcome="the receiving process ended")
         )
+        ring(self._connection)
         return closed.rowcount
 
     def add(self, instance: Instance, look_at: datetime) -> Added:
@@ -166,6 +170,9 @@ class StudyRows:
             .order_by(series.c.look_at)
         )
         return list(dict.fromkeys(rows.scalars()))
+
+    def is_under_way(self) -> bool:
+        return self._connection.execute(_UNSETTLED).first() is not None
 
     def hold(self, *study_uids: str) -> None:
         hold(self._connection, study_uids)

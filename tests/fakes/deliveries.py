@@ -76,6 +76,12 @@ class MemoryDeliveries:
     def _to(self, destination: str) -> list[Delivery]:
         return [d for d in self._state.deliveries.values() if d.destination == destination]
 
+    def is_under_way(self) -> bool:
+        return any(
+            d.state in ("waiting", "sent") or (d.state == "accepted" and not d.proof)
+            for d in self._state.deliveries.values()
+        )
+
     def hasten(self, destination: str, now: datetime) -> None:
         for delivery in self._to(destination):
             if delivery.state == "waiting" and delivery.due_at > now:

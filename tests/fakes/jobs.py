@@ -191,6 +191,9 @@ class MemoryJobs:
         for stage_id in set(stage_ids) & set(self._state.stages):
             self._state.stages[stage_id] = replace(self._state.stages[stage_id], announced_at=now)
 
+    def is_under_way(self) -> bool:
+        return any(stage.state in ("ready", "leased") for stage in self._state.stages.values())
+
     def exhausted(self, now: datetime) -> list[ClaimedStage]:
         return [
             ClaimedStage(stage, self._state.jobs[stage.job_id])

@@ -100,6 +100,9 @@ class MemoryStudies:
         ]
         return list(dict.fromkeys(study_uid for _, study_uid in sorted(found, key=lambda pair: pair[0])))
 
+    def is_under_way(self) -> bool:
+        return not all(row.is_settled for row in self._state.series.values())
+
     def hold(self, *study_uids: str) -> None:
         """Writers take turns anyway."""
 

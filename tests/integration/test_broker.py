@@ -12,10 +12,10 @@ from orchestrator.broker import (
     DEAD_LETTERS,
     CeleryAnnouncer,
     DeadLetter,
+    DeadLetters,
     broker_queue,
     declare_queues,
     missing_queues,
-    take_dead_letters,
 )
 from orchestrator.domain.errors import Fault, Transient
 from orchestrator.domain.queue import LANES, Queue, queues_of
@@ -86,7 +86,7 @@ def test_a_broker_that_is_not_there_is_a_matter_of_waiting():
     for ask in (
         lambda: CeleryAnnouncer(nowhere).announce(STAT, STAGE),
         lambda: missing_queues(nowhere),
-        lambda: take_dead_letters(nowhere, print, 1),
+        lambda: DeadLetters(nowhere).take(print, 1),
     ):
         with pytest.raises(Transient) as refused:
             ask()
@@ -122,10 +122,11 @@ def test_dead_letters_are_told_with_their_queue_and_reason_and_taken_away(declar
         for _ in range(3):
             assert eventually(lambda: rejected(channel))
     told: list[DeadLetter] = []
-    assert eventually(lambda: take_dead_letters(declared, told.append, 2) and len(told) >= 2)
-    assert eventually(lambda: take_dead_letters(declared, told.append, 9) and len(told) == 3)
-    assert told == [DeadLetter("tendon.gpu.stat", "rejected")] * 3
-    assert take_dead_letters(declared, told.append, 9) == 0
+    with closing(DeadLetters(declared)) as letters:
+        assert eventually(lambda: letters.take(told.append, 2) and len(told) >= 2)
+        assert eventually(lambda: letters.take(told.append, 9) and len(told) == 3)
+        assert told == [DeadLetter("tendon.gpu.stat", "rejected")] * 3
+        assert letters.take(told.append, 9) == 0
 
 
 def rejected(channel) -> bool:
@@ -142,9 +143,10 @@ def test_a_dead_letter_that_could_not_be_noted_stays(declared):
     def fail(letter: DeadLetter) -> None:
         raise KeyError(letter.queue)
 
-    assert eventually(lambda: fails(lambda: take_dead_letters(declared, fail, 1)))
     told: list[DeadLetter] = []
-    assert eventually(lambda: take_dead_letters(declared, told.append, 1) == 1)
+    with closing(DeadLetters(declared)) as letters:
+        assert eventually(lambda: fails(lambda: letters.take(fail, 1)))
+        assert eventually(lambda: letters.take(told.append, 1) == 1)
     assert told == [DeadLetter("?", "?")]
 
 

@@ -122,6 +122,19 @@ def test_only_where_something_can_be_done_is_something_due(records):
     assert due(records, "prove") == ["accepted"]
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_deliveries_are_under_way_while_one_is_to_be_sent_or_to_be_proven(records, state):
+    added(records, one("d1", state=state, due_at=after(60)))
+    with records.reading() as unit:
+        assert unit.deliveries.is_under_way() is (state in ("waiting", "sent", "accepted"))
+
+
+def test_what_was_accepted_and_is_proven_by_that_is_not_under_way(records):
+    added(records, one("d1", state="accepted", proof="ack"))
+    with records.reading() as unit:
+        assert not unit.deliveries.is_under_way()
+
+
 def test_nothing_is_due_before_its_time(records):
     added(
         records, one("d1", due_at=after(20)), one("d2", due_at=after(10)), one("d3", state="accepted", due_at=after(5))

@@ -207,6 +207,20 @@ def test_a_stage_is_claimed_as_often_as_allowed_then_it_is_exhausted(records):
         assert unit.jobs.exhausted(after(1e6)) == []
 
 
+def test_work_is_under_way_from_the_first_ready_stage_to_the_last_finish(records):
+    def is_under_way() -> bool:
+        with records.reading() as unit:
+            return unit.jobs.is_under_way()
+
+    assert not is_under_way()
+    with_stage(records, not_before=after(60))
+    assert is_under_way(), "its time will come"
+    held = claimed(records, after(60))
+    assert is_under_way()
+    assert finished(records, held.stage)
+    assert not is_under_way()
+
+
 def test_eight_workers_claim_each_of_two_hundred_stages_exactly_once(records):
     with records.transaction() as unit:
         for number in range(200):

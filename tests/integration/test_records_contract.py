@@ -8,12 +8,15 @@ from datetime import datetime, timedelta, timezone
 from threading import Barrier, Event, Thread
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.domain.queue import queues_of
 from orchestrator.domain.study import Header, Patient, RegionFact
 from orchestrator.ports import Association
+from orchestrator.store import records as store_records
+from orchestrator.store.records import DatabaseRecords, open_engine
 from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, output_of, site_of, stage_of
 from tests.strategies import START, STUDY_UID
 
@@ -274,6 +277,18 @@ def test_visits_whose_process_died_are_closed_and_counted(records):
         assert unit.studies.association("a2").outcome
 
 
+def test_studies_are_under_way_until_their_last_series_is_settled(records):
+    def is_under_way() -> bool:
+        with records.reading() as unit:
+            return unit.studies.is_under_way()
+
+    assert not is_under_way()
+    received(records, ct(), look_at=after(30))
+    assert is_under_way()
+    closed(records)
+    assert not is_under_way()
+
+
 def test_a_settled_series_is_due_no_more(records):
     received(records, ct(), ct("1.6", series_uid=OTHER_SERIES))
     with records.transaction() as unit:
@@ -404,3 +419,15 @@ def test_an_object_larger_than_four_gigabytes_has_a_size(records):
         unit.studies.add(replace(ct(), size=16 << 30), START)
     with records.reading() as unit:
         assert unit.studies.get(STUDY_UID).series[0].instances[0].size == 16 << 30
+
+
+def test_connections_that_died_while_they_rested_are_replaced_without_an_error(postgresql_url, monkeypatch):
+    monkeypatch.setattr(store_records, "_TRUSTED_FOR_S", 0.0)
+    records = DatabaseRecords(open_engine(postgresql_url))
+    with records.reading() as unit:
+        unit.studies.counts()
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    with records.reading() as unit:
+        assert unit.studies.get("1.2.3.4.5") is None
+    records.close()

@@ -18,7 +18,7 @@ from tests.load.prepared import PREPARED, prepare
 from tests.load.sending import send_all, sendings, store
 from tests.load.studies import Template
 from tests.servers.postgres import postgres
-from tests.servers.rabbitmq import rabbitmq
+from tests.servers.rabbitmq import SHIPPED_TICK_MS, rabbitmq
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,7 +121,7 @@ def simulate(
 def _servers(mode: Mode, stack: ExitStack) -> tuple[dict[str, ServerFolder], Services | None]:
     if mode == "embedded":
         return {}, None
-    database, broker = stack.enter_context(postgres()), stack.enter_context(rabbitmq())
+    database, broker = stack.enter_context(postgres()), stack.enter_context(rabbitmq(tick_ms=SHIPPED_TICK_MS))
     return (
         {"database": database.folder, "broker": broker.folder},
         Services(database.new_database(), broker.new_vhost()),

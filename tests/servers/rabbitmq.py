@@ -25,27 +25,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = "tendon"
-# Counts of queues and the timeouts of consumers are looked at this often.
-TICK_MS = 500
+# Counts of queues and the timeouts of consumers are looked at this often in tests, and by a broker as it is shipped.
+TICK_MS, SHIPPED_TICK_MS = 500, 5000
 # The node looks through every plugin's folder for each module it loads: without the others it starts a third sooner.
 PLUGINS = ("rabbitmq_management", "rabbitmq_management_agent", "rabbitmq_prelaunch", "rabbitmq_web_dispatch")
-ADVANCED_CONFIG = f"""[
+ADVANCED_CONFIG = """[
   {{kernel, [{{inet_dist_use_interface, {{127,0,0,1}}}}]}},
-  {{rabbit, [{{quorum_tick_interval, {TICK_MS}}}, {{channel_tick_interval, {TICK_MS}}}]}}
+  {{rabbit, [{{quorum_tick_interval, {tick_ms}}}, {{channel_tick_interval, {tick_ms}}}]}}
 ].
 """
+# As compose.yaml starts it: Erlang's schedulers sleep instead of spinning when they have nothing to do.
+NO_BUSY_WAIT = "+sbwt none +sbwtdcpu none +sbwtdio none"
 
 
 class RabbitBroker:
     """One broker; `start`, `stop`, `kill` and `wipe` it as often as a test likes, on the same ports and data."""
 
-    def __init__(self, folder: ServerFolder, programs: Path, consumer_timeout_ms: int | None) -> None:
+    def __init__(self, folder: ServerFolder, programs: Path, consumer_timeout_ms: int | None, tick_ms: int) -> None:
         self.folder = folder
         self.port, self.management_port, self._node_port, self._mapper_port = (reserved_port() for _ in range(4))
         self.process: subprocess.Popen[bytes] | None = None
         self._password = secrets.token_hex(8)
         self._numbers = count(1)
-        self._configure(consumer_timeout_ms)
+        self._configure(consumer_timeout_ms, tick_ms)
         self._link_programs(programs)
 
     @property
@@ -141,16 +143,17 @@ class RabbitBroker:
             RABBITMQ_LOGS="-",
             RABBITMQ_NODENAME=f"{NAME}@localhost",
             RABBITMQ_DIST_PORT=str(self._node_port),
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=NO_BUSY_WAIT,
             ERL_EPMD_PORT=str(self._mapper_port),
             ERL_EPMD_ADDRESS=LOOPBACK,
         )
 
-    def _configure(self, consumer_timeout_ms: int | None) -> None:
+    def _configure(self, consumer_timeout_ms: int | None, tick_ms: int) -> None:
         settings = {
             "listeners.tcp.1": f"{LOOPBACK}:{self.port}",
             "management.tcp.ip": LOOPBACK,
             "management.tcp.port": self.management_port,
-            "collect_statistics_interval": TICK_MS,
+            "collect_statistics_interval": tick_ms,
             "default_vhost": NAME,
             "default_user": NAME,
             "default_pass": self._password,
@@ -158,7 +161,7 @@ class RabbitBroker:
         if consumer_timeout_ms is not None:
             settings["consumer_timeout"] = consumer_timeout_ms
         self.folder.write("rabbitmq.conf", "".join(f"{name} = {value}\n" for name, value in settings.items()))
-        self.folder.write("advanced.config", ADVANCED_CONFIG)
+        self.folder.write("advanced.config", ADVANCED_CONFIG.format(tick_ms=tick_ms))
         self.folder.write("enabled_plugins", "[rabbitmq_management].\n")
         self.folder.write(".erlang.cookie", secrets.token_hex(16), mode=0o400)
 
@@ -190,7 +193,7 @@ class RabbitBroker:
 
 
 @contextmanager
-def rabbitmq(*, consumer_timeout_ms: int | None = None) -> Iterator[RabbitBroker]:
+def rabbitmq(*, consumer_timeout_ms: int | None = None, tick_ms: int = TICK_MS) -> Iterator[RabbitBroker]:
     """A started broker, which ends with the block and takes its data along.
 
     `consumer_timeout_ms` is how long a consumer may hold a message without acknowledging it; RabbitMQ's default is
@@ -198,7 +201,7 @@ def rabbitmq(*, consumer_timeout_ms: int | None = None) -> Iterator[RabbitBroker
     """
     programs = installed_programs()
     with server_folder("rabbitmq") as folder:
-        broker = RabbitBroker(folder, programs, consumer_timeout_ms)
+        broker = RabbitBroker(folder, programs, consumer_timeout_ms, tick_ms)
         broker.start()
         yield broker
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -170,3 +171,36 @@ def holder(system: FakeSystem) -> str:
             (name for name in ("first", "second") for term in (1, 2) if unit.leases.is_held(ROUNDS, name, term, now)),
             "",
         )
+
+
+@pytest.mark.parametrize("is_under_way", [True, False])
+def test_a_duty_is_done_often_while_something_is_under_way_and_seldom_otherwise(system, is_under_way):
+    steps = []
+    office = Office(system.records, system.clock, ROUNDS, "rounds", OFFICE_S)
+    duty = Duty("looking", partial(steps.append, 1), 0.01, is_under_way=lambda: is_under_way)
+    at_work = Rounds(office, [duty])
+    at_work.start()
+    try:
+        assert eventually(lambda: bool(steps))
+        if is_under_way:
+            assert eventually(lambda: len(steps) > 4)
+        else:
+            time.sleep(0.5)
+            assert len(steps) == 1
+    finally:
+        at_work.stop()
+
+
+def test_who_stands_by_looks_often_whether_the_office_is_free(system):
+    taken_over = threading.Event()
+    office = Office(system.records, system.clock, ROUNDS, "second", OFFICE_S)
+    first = rounds_of(system, "first")
+    second = Rounds(office, [Duty("looking", taken_over.set, 0.02, is_under_way=lambda: False)])
+    first.start()
+    assert eventually(lambda: holder(system) == "first")
+    second.start()
+    try:
+        first.stop()
+        assert taken_over.wait(2)
+    finally:
+        second.stop()
