@@ -28,6 +28,7 @@ from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.receiving import Reception
 from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
+from orchestrator.service.staffing import Staff, look_after_workers
 from orchestrator.service.working import Workshop, fail_exhausted
 from orchestrator.store.bucket import BucketObjects
 from orchestrator.store.catalog import FolderCatalog
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S: Final = 0.25
 _TRY_AGAIN_EVERY_S: Final = 0.75
 """What is new rings a bell; only back-offs and leases that end wait for this."""
+_STAFF_EVERY_S: Final = 20.0
 _DEAD_LETTERS_EVERY_S: Final = 10.0
 _KEEP_EVERY_S: Final = 60.0
 _DEAD_LETTERS_AT_ONCE: Final = 1000
@@ -114,6 +116,7 @@ class System:
             Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, bell(), has_series),
             Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, bell(), has_deliveries, couriers.wait),
             Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S, None, has_stages),
+            Duty("workers", partial(look_after_workers, self.staff()), _STAFF_EVERY_S),
             Duty("retiring", partial(retire_due, keeper), _KEEP_EVERY_S),
             Duty("sweeping", partial(sweep, keeper), _KEEP_EVERY_S),
             Duty("watermark", partial(watermark, keeper), _KEEP_EVERY_S),
@@ -127,6 +130,10 @@ class System:
             note = partial(self._note_dead_letters, letters)
             duties.append(Duty("dead letters", note, _DEAD_LETTERS_EVERY_S, finish=letters.close))
         return Rounds(office, duties)
+
+    def staff(self) -> Staff:
+        """The workers that are there."""
+        return Staff(self.records, self.clock)
 
     def router(self) -> Router:
         """What routing needs, and what an operator does about a job or a study."""

@@ -27,7 +27,10 @@ class ObjectWriter(Protocol):
         """Append bytes."""
 
     def commit(self) -> StoredObject:
-        """Make it durable under the name of its content. Raises Broken STORE_FAILED when that cannot be promised."""
+        """Make it durable under the name of its content. That cannot always be promised.
+
+        Raises Broken STORE_FAILED, Transient STORAGE_LOW or OBJECTS_UNREACHABLE.
+        """
 
     def discard(self) -> None:
         """Leave no trace. Harmless after `commit`."""

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from orchestrator.domain.alarm import Alarm
     from orchestrator.domain.circuit import Circuit
     from orchestrator.domain.delivery import Delivery, Destination, Errand, Node, Output, OutputKind
     from orchestrator.domain.geometry import Volume
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
     from orchestrator.domain.result import Provenance, Results
     from orchestrator.domain.route import Condition, Decision, Rule
     from orchestrator.domain.study import Header, Instance, Study
+    from orchestrator.domain.worker import Waiting, Worker
     from orchestrator.keeping import Keeping, ObjectWriter
+    from orchestrator.offices import Alarms, Leases, Workers
 
 
 class Clock(Protocol):
@@ -307,12 +308,12 @@ class Jobs(Protocol):
         """Stages of the job, in the order they were opened."""
 
     def claim(
-        self, queues: Sequence[Queue], owner: str, now: datetime, lease_until: datetime, *, oldest_first: bool = False
+        self, worker: Worker, now: datetime, lease_until: datetime, *, oldest_first: bool = False
     ) -> ClaimedStage | None:
-        """Lease the next stage that is ready, or whose lease has run out; attempt rises by one.
+        """Lease the next stage the worker can run that is ready, or whose lease has run out; attempt rises by one.
 
-        Highest priority first, then oldest; with `oldest_first` whatever its priority. A job that was
-        waiting is running from now on. Two callers never get the same attempt.
+        Highest priority first, then oldest; with `oldest_first` whatever its priority. What it cannot run is passed
+        by. A job that was waiting is running from now on. Two callers never get the same attempt.
         """
 
     def renew(self, stage: Stage, lease_until: datetime, progress: float, text: str) -> bool:
@@ -332,6 +333,9 @@ class Jobs(Protocol):
 
         Highest priority first, then oldest. None of a job that is not worked on.
         """
+
+    def ready_since(self, before: datetime) -> list[Waiting]:
+        """Stages that have been ready since before then, by what they need of a worker."""
 
     def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
         """Note that their workers were told."""
@@ -422,35 +426,6 @@ class Site(Protocol):
         """The installation's name: the first one proposed is kept for ever."""
 
 
-class Leases(Protocol):
-    """Offices that one process at a time holds, such as the rounds'."""
-
-    def take(self, office: str, holder: str, now: datetime, until: datetime) -> int | None:
-        """Hold the office until then, anew or still; gives its term, None while another holds it.
-
-        The term rises whenever the holder changes.
-        """
-
-    def is_held(self, office: str, holder: str, term: int, now: datetime) -> bool:
-        """Whether the holder still has this term; True fences out everybody else until the transaction ends."""
-
-    def give_up(self, office: str, holder: str) -> None:
-        """Leave the office to others; harmless when it is not held."""
-
-
-class Alarms(Protocol):
-    """What an operator must act on."""
-
-    def sound(self, alarm: Alarm) -> None:
-        """Note it; one that is open on the same code and subject is counted up instead."""
-
-    def open(self) -> list[Alarm]:
-        """Alarms nobody has cleared, oldest first."""
-
-    def clear(self, code: str, subject: str, now: datetime) -> bool:
-        """Note that it was seen to; False when there is none open."""
-
-
 class Unit(Protocol):
     """One transaction over all records."""
 
@@ -473,6 +448,10 @@ class Unit(Protocol):
     @property
     def leases(self) -> Leases:
         """Who holds which office."""
+
+    @property
+    def workers(self) -> Workers:
+        """Who works."""
 
     @property
     def alarms(self) -> Alarms:

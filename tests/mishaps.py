@@ -75,7 +75,7 @@ def refusal_of(action: Callable[..., object], *given: object) -> Refused:
 
 
 def nothing_to_do(system: FakeSystem) -> bool:
-    return claim_stage(system.workshop, ALL_QUEUES, "worker") is None
+    return claim_stage(system.workshop, system.worker) is None
 
 
 def states(system: FakeSystem, job_id: str = "") -> list[tuple[str, str]]:

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.delivery import Delivery, Destination, Node, Output
 from orchestrator.domain.job import Job, JobInput, Stage
+from orchestrator.domain.queue import LANES, queues_of
+from orchestrator.domain.worker import Worker
 from orchestrator.ports import SiteFile
 from tests.strategies import START, STUDY_UID, ct_header, instance_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.domain.pipeline import Manifest
+    from orchestrator.domain.queue import Lane
     from orchestrator.domain.study import Instance
 
 SERIES, OTHER_SERIES = "1.2.3.1", "1.2.3.2"
@@ -60,6 +66,13 @@ def stage_of(job: Job, **given: Any) -> Stage:
         "not_before": START,
     }
     return Stage(**facts | given)
+
+
+def worker_of(
+    lanes: Iterable[Lane] = LANES, *manifests: Manifest, name: str = "worker", has_gpu: bool = True
+) -> Worker:
+    """A worker of these lanes with these pipelines; any has what jobs need that name no build."""
+    return Worker(name, queues_of(lanes), has_gpu, frozenset(manifest.package_digest for manifest in manifests))
 
 
 def output_of(identifier: str, job_id: str = "j1", **given: Any) -> Output:

@@ -20,13 +20,14 @@ from orchestrator.store.catalog import package_digest
 from orchestrator.store.objects import DirectoryObjects
 from tests.fakes.records import MemoryRecords
 from tests.fakes.surroundings import GivenCatalog
-from tests.rows import job_of, stage_of
-from tests.strategies import manifest_of
+from tests.rows import job_of, stage_of, worker_of
+from tests.strategies import START, manifest_of
 from workers.consume import Bench, work_until
 from workers.consume.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.pipeline import Manifest
@@ -89,7 +90,7 @@ class Workbench:
 
     # work
 
-    def add(self, pipeline: str, **given: Any) -> str:
+    def add(self, pipeline: str, *, opened_at: datetime = START, **given: Any) -> str:
         """A job whose first stage is ready; gives its id."""
         self._added += 1
         manifest = self.manifests[pipeline]
@@ -103,7 +104,7 @@ class Workbench:
         plan = manifest.stages[0]
         with self.records.transaction() as unit:
             unit.jobs.add(job)
-            unit.jobs.add_stage(stage_of(job, name=plan.name, lane=plan.lane, gpu=plan.gpu))
+            unit.jobs.add_stage(stage_of(job, name=plan.name, lane=plan.lane, gpu=plan.gpu, created_at=opened_at))
         return job.id
 
     def cancel(self, job_id: str) -> None:
@@ -207,7 +208,7 @@ def hold(lease_s: float = 0.6, records: Records | None = None) -> Iterator[Hold]
     with kept.transaction() as unit:
         unit.jobs.add(job)
         unit.jobs.add_stage(stage_of(job))
-    claimed = claim_stage(workshop, queues_of(LANES), "worker")
+    claimed = claim_stage(workshop, worker_of())
     assert claimed is not None
     stopping = Event()
     with Lease(workshop, claimed.stage, stopping) as lease:

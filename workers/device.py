@@ -1,4 +1,4 @@
-"""Which GPUs this machine has, and whether a stage can run on what there is.
+"""Which GPUs this machine has.
 
 Asked of the driver's management library (NVML) by ctypes: it makes no CUDA context, needs neither torch nor a program
 to run, is what containers with a GPU are given, and sees only the devices they may use. A GPU is named by its UUID,
@@ -12,12 +12,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from orchestrator.domain.pipeline import GpuUse
+from typing import Any, Final
 
 _LIBRARY: Final = "libnvidia-ml.so.1"
 _TEXT_LENGTH: Final = 96
@@ -74,11 +69,6 @@ def _gpu(nvml: Any, index: int) -> Gpu | None:
     if any(answers):
         return None
     return Gpu(index, uuid.value.decode(), name.value.decode(), memory.total)
-
-
-def is_fit(use: GpuUse, gpus: Sequence[Gpu]) -> bool:
-    """Whether a stage that uses the GPU so can run where there are these."""
-    return use != "required" or bool(gpus)
 
 
 def host_memory_bytes() -> int:

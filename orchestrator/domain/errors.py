@@ -11,6 +11,7 @@ Each error carries a `Fault`: a stable code, used in the API, the log and the ma
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import Enum
 
@@ -80,13 +81,18 @@ class Fault(Enum):
         "TND-4007", "there is no such queue", "name a lane cpu or gpu, priority stat, routine or batch"
     )
     OTHER_BUILD = Meaning(
-        "TND-4008", "this worker has another build of the pipeline", "install the same build on every worker"
+        "TND-4008",
+        "no worker has the build of the pipeline that the job was planned with",
+        "install that build on a worker, or have the study routed again",
     )
     DEVICE_MEMORY = Meaning("TND-4009", "the GPU's memory was not enough", "it is tried again; use a larger GPU")
     DEVICE_LOST = Meaning(
         "TND-4010", "the GPU or its driver failed", "restart the worker; check the GPU and its driver"
     )
-    NO_DEVICE = Meaning("TND-4011", "the stage needs a GPU and this worker has none", "start a worker on a GPU machine")
+    NO_DEVICE = Meaning(
+        "TND-4011", "the stage needs a GPU and no worker has one", "start a worker of lane gpu on a GPU machine"
+    )
+    NO_WORKER = Meaning("TND-4012", "no worker serves the queue", "start a worker of that lane")
 
     PEER_UNREACHABLE = Meaning("TND-5001", "the destination does not answer", "it is tried again for 72 hours")
     PEER_REFUSED = Meaning("TND-5002", "the destination refused the object", "see the status, correct, then retry")
@@ -111,6 +117,17 @@ class Fault(Enum):
     def code(self) -> str:
         """The stable code, for instance TND-1001."""
         return self.value.code
+
+
+OF_THE_SURROUNDINGS = frozenset({Fault.OTHER_BUILD, Fault.STORAGE_LOW, Fault.OBJECTS_UNREACHABLE})
+"""Faults of the place where a stage was to run: no attempt of the stage."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a file could not be written because there is no room: the disk, the quota or a limit is used up."""
+    return error.errno in _FULL
 
 
 class TendonError(Exception):

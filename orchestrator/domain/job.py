@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.errors import OF_THE_SURROUNDINGS, Fault, Refused, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from orchestrator.domain.errors import TendonError
     from orchestrator.domain.queue import Lane, Priority
     from orchestrator.domain.review import Verdict
     from orchestrator.domain.route import Release
@@ -32,6 +33,8 @@ JobState = Literal[
 StageState = Literal["ready", "leased", "done", "failed"]
 
 MAX_ATTEMPTS: Final = 3
+PATIENCE: Final = timedelta(hours=72)
+"""How long after it was opened a stage may be handed back by workers whose surroundings do not let it run."""
 
 _JOB_CHANGES: dict[JobState, frozenset[JobState]] = {
     "waiting": frozenset({"running", "held", "unfit", "cancelled", "superseded", "failed"}),
@@ -135,12 +138,19 @@ class Stage:
     artefacts: Mapping[str, str] = field(default_factory=dict)
     announced_at: datetime | None = None
 
-    def awaiting_retry(self, now: datetime, *, code: str, reason: str) -> Stage:
-        """After a transient failure: ready again when its back-off is over."""
-        delay = timedelta(seconds=retry_delay_s(self.attempt, self.id))
-        return replace(
-            self, state="ready", not_before=now + delay, finished_at=now, announced_at=None, code=code, reason=reason
-        )
+    def ended_without_result(self, error: TendonError, now: datetime) -> Stage:
+        """Ready again when its back-off is over, or failed for good.
+
+        A transient failure costs an attempt, unless the place where it was to run is at fault: that is waited for.
+        """
+        ended = replace(self, finished_at=now, code=error.code, reason=error.detail)
+        allowed = self.attempts_allowed
+        if error.fault in OF_THE_SURROUNDINGS and now - self.created_at < PATIENCE:
+            allowed += 1
+        if not isinstance(error, Transient) or self.attempt >= allowed:
+            return replace(ended, state="failed")
+        not_before = now + timedelta(seconds=retry_delay_s(self.attempt, self.id))
+        return replace(ended, state="ready", not_before=not_before, announced_at=None, attempts_allowed=allowed)
 
     def reopened(self, now: datetime) -> Stage:
         """After a person asked to try a failed stage again: as many attempts as a new one has."""

@@ -78,7 +78,7 @@ class Reception:
     ) -> None:
         """Keep one object. When this returns, bytes and record survive a power cut.
 
-        Raises Refused STORAGE_LOW, Broken STORE_FAILED.
+        Raises Refused STORAGE_LOW, Broken STORE_FAILED, Transient STORAGE_LOW or OBJECTS_UNREACHABLE.
         """
         if self.objects.free_bytes() - len(data_set) < self.reserve_bytes:
             raise Refused(Fault.STORAGE_LOW)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.delivery import Delivery, Output, job_state, opening, wants
-from orchestrator.domain.errors import Broken, Fault, Transient, Unfit
+from orchestrator.domain.errors import OF_THE_SURROUNDINGS, Broken, Fault, Unfit
 from orchestrator.domain.job import Stage
 from orchestrator.domain.pipeline import REPORT_STAGE
+from orchestrator.domain.worker import place_of
 from orchestrator.service.depending import Moment, upstream_changed
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.errors import TendonError
     from orchestrator.domain.job import Job, JobState
     from orchestrator.domain.pipeline import Manifest
-    from orchestrator.domain.queue import Queue
+    from orchestrator.domain.worker import Worker
     from orchestrator.ports import BuiltObject, Catalog, ClaimedStage, Clock, Identifiers, Records, Unit
 
 
@@ -40,14 +42,12 @@ class Workshop:
         return Moment(unit, self.catalog.manifests(), self.identifiers, now)
 
 
-def claim_stage(
-    workshop: Workshop, queues: Sequence[Queue], owner: str, *, oldest_first: bool = False
-) -> ClaimedStage | None:
-    """Lease the next stage of these queues, the most urgent or else the oldest; its job is running from now on."""
+def claim_stage(workshop: Workshop, worker: Worker, *, oldest_first: bool = False) -> ClaimedStage | None:
+    """Lease the next stage the worker can run, the most urgent or else the oldest; its job is running from now on."""
     now = workshop.clock.now()
     until = now + timedelta(seconds=workshop.lease_s)
     with workshop.records.transaction() as unit:
-        return unit.jobs.claim(queues, owner, now, until, oldest_first=oldest_first)
+        return unit.jobs.claim(worker, now, until, oldest_first=oldest_first)
 
 
 def renew_lease(workshop: Workshop, stage: Stage, progress: float, text: str) -> bool:
@@ -181,18 +181,14 @@ def _opening(
 def fail_stage(workshop: Workshop, claimed: ClaimedStage, error: TendonError) -> bool:
     """Accept that a stage ended without a result, and what follows from the kind of error."""
     now = workshop.clock.now()
-    stage, job = claimed.stage, claimed.job
-    may_retry = isinstance(error, Transient) and stage.attempt < stage.attempts_allowed
-    ended = (
-        stage.awaiting_retry(now, code=error.code, reason=error.detail)
-        if may_retry
-        else replace(stage, state="failed", finished_at=now, code=error.code, reason=error.detail)
-    )
+    job, ended = claimed.job, claimed.stage.ended_without_result(error, now)
     with workshop.records.transaction() as unit:
         unit.studies.hold(job.study_uid)
         if not unit.jobs.finish(ended):
             return False
-        if not may_retry:
+        if error.fault in OF_THE_SURROUNDINGS:
+            unit.alarms.sound(Alarm(error.code, place_of(ended.owner), error.detail, now, now))
+        if ended.state == "failed":
             state: JobState = "unfit" if isinstance(error, Unfit) else "failed"
             ended_job = _as_it_is(unit, job).changed(state, now, reason=error.detail, code=error.code)
             unit.jobs.save(ended_job)

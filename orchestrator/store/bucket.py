@@ -87,7 +87,7 @@ class BucketObjects:
         try:
             self._bucket.put(_key(digest), temporary, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
         except (BaseError, OSError) as error:
-            raise Broken(Fault.STORE_FAILED, f"the bucket did not take the object: {_reason(error)}") from error
+            raise Transient(Fault.OBJECTS_UNREACHABLE, f"the bucket took no object: {_reason(error)}") from error
         self._cache.keep(temporary, digest, in_use=False)
 
     def read(self, digest: str) -> bytes:
@@ -110,12 +110,7 @@ class BucketObjects:
                 raise Broken(Fault.OBJECT_DAMAGED, f"object {digest} has changed in the bucket")
             fetched.append(self._cache.keep(temporary, digest, in_use=True))
 
-        try:
-            self._copy(digest, self._spool.begin(keep))
-        except Broken as error:
-            if error.fault is Fault.STORE_FAILED:
-                raise Transient(Fault.STORAGE_LOW, "there is no room for a copy of the object") from error
-            raise
+        self._copy(digest, self._spool.begin(keep))
         return fetched[0]
 
     def _copy(self, digest: str, writer: ObjectWriter) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, and_, bindparam, exists, func, insert, or_, select, union_all, update
 
 from orchestrator.domain.job import Job, JobInput, Stage
-from orchestrator.domain.queue import PRIORITY_ORDER
+from orchestrator.domain.queue import PRIORITY_ORDER, Queue
 from orchestrator.domain.route import Decision
+from orchestrator.domain.worker import Waiting
 from orchestrator.ports import ClaimedStage
 from orchestrator.store.dialect import FORGETTABLE, is_postgresql, ring
 from orchestrator.store.keeping import need
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, Select
     from sqlalchemy.sql.dml import ReturningUpdate
 
-    from orchestrator.domain.queue import Queue
+    from orchestrator.domain.worker import Worker
 
 _WORKABLE = ("waiting", "running")
 _STAGE_FIELDS = tuple(field.name for field in fields(Stage))
@@ -33,6 +34,11 @@ _STAGE_FIELDS = tuple(field.name for field in fields(Stage))
 _NOW = bindparam("now", type_=Instant)
 _UNTIL = bindparam("until", type_=Instant)
 _IS_WORKABLE = exists().where(jobs.c.id == stages.c.job_id, jobs.c.state.in_(_WORKABLE))
+_IS_RUNNABLE = exists().where(
+    jobs.c.id == stages.c.job_id,
+    jobs.c.state.in_(_WORKABLE),
+    or_(jobs.c.package_digest.in_(bindparam("builds", expanding=True)), jobs.c.package_digest == ""),
+)
 _IS_OWNED = and_(
     stages.c.id == bindparam("of_stage"),
     stages.c.attempt == bindparam("of_attempt"),
@@ -64,6 +70,7 @@ _AT_FINISH = (
     "reason",
     "artefacts",
     "announced_at",
+    "attempts_allowed",
 )
 _FINISH = (
     update(stages)
@@ -77,9 +84,9 @@ _Walk = tuple[str, tuple[int, ...]]
 
 
 @cache
-def _lease(walks: tuple[_Walk, ...], *, oldest_first: bool, postgresql: bool) -> ReturningUpdate[Any]:
+def _lease(walks: tuple[_Walk, ...], *, has_gpu: bool, oldest_first: bool, postgresql: bool) -> ReturningUpdate[Any]:
     """Lease the first of what the walks find. On PostgreSQL what others have locked is passed by."""
-    found = [_walk(lane, ranks) for lane, ranks in walks]
+    found = [_walk(lane, ranks, has_gpu=has_gpu) for lane, ranks in walks]
     if len(found) == 1:
         first = found[0].with_only_columns(stages.c.number)
     else:
@@ -101,14 +108,16 @@ def _lease(walks: tuple[_Walk, ...], *, oldest_first: bool, postgresql: bool) ->
     return leased.returning(stages, FORGETTABLE) if postgresql else leased.returning(stages)
 
 
-def _walk(lane: str, ranks: tuple[int, ...]) -> Select[Any]:
+def _walk(lane: str, ranks: tuple[int, ...], *, has_gpu: bool) -> Select[Any]:
     is_free = or_(
         and_(stages.c.state == "ready", stages.c.not_before <= _NOW),
         and_(stages.c.state == "leased", stages.c.lease_until <= _NOW),
     )
     walk = select(stages.c.rank, stages.c.number).where(
-        CLAIMABLE, stages.c.lane == lane, is_free, stages.c.attempt < stages.c.attempts_allowed, _IS_WORKABLE
+        CLAIMABLE, stages.c.lane == lane, is_free, stages.c.attempt < stages.c.attempts_allowed, _IS_RUNNABLE
     )
+    if not has_gpu:
+        walk = walk.where(stages.c.gpu != "required")
     if len(ranks) < len(PRIORITY_ORDER):
         walk = walk.where(stages.c.rank.in_(ranks))
     return walk.order_by(stages.c.rank.desc(), stages.c.number).limit(1).with_for_update(skip_locked=True, of=stages)
@@ -200,11 +209,15 @@ class JobRows:
         return [_stage(row) for row in rows]
 
     def claim(
-        self, queues: Sequence[Queue], owner: str, now: datetime, lease_until: datetime, *, oldest_first: bool = False
+        self, worker: Worker, now: datetime, lease_until: datetime, *, oldest_first: bool = False
     ) -> ClaimedStage | None:
-        walks = _walks(queues, each_rank=oldest_first)
-        lease = _lease(walks, oldest_first=oldest_first, postgresql=is_postgresql(self._connection))
-        given = {"new_owner": owner, "until": lease_until, "now": now}
+        lease = _lease(
+            _walks(worker.queues, each_rank=oldest_first),
+            has_gpu=worker.has_gpu,
+            oldest_first=oldest_first,
+            postgresql=is_postgresql(self._connection),
+        )
+        given = {"new_owner": worker.name, "until": lease_until, "now": now, "builds": sorted(worker.builds)}
         row = self._connection.execute(lease, given).one_or_none()
         return None if row is None else self._begin(_stage(row), now)
 
@@ -268,6 +281,23 @@ class JobRows:
             .limit(limit)
         )
         return [_stage(row) for row in rows]
+
+    def ready_since(self, before: datetime) -> list[Waiting]:
+        kind = (stages.c.lane, stages.c.priority, stages.c.gpu, jobs.c.pipeline, jobs.c.package_digest)
+        rows = self._connection.execute(
+            select(*kind, func.count(), func.min(stages.c.not_before, type_=Instant))
+            .join(jobs, jobs.c.id == stages.c.job_id)
+            .where(
+                CLAIMABLE,
+                stages.c.state == "ready",
+                stages.c.not_before <= before,
+                stages.c.attempt < stages.c.attempts_allowed,
+                jobs.c.state.in_(_WORKABLE),
+            )
+            .group_by(*kind)
+            .order_by(*kind)
+        )
+        return [Waiting(Queue(lane, priority), *needs) for lane, priority, *needs in rows]
 
     def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
         self._connection.execute(update(stages).where(stages.c.id.in_(list(stage_ids))).values(announced_at=now))

@@ -29,6 +29,7 @@ from orchestrator.store.keeping import KeepingRows
 from orchestrator.store.leases import LeaseRows
 from orchestrator.store.site import SiteRows
 from orchestrator.store.studies import StudyRows
+from orchestrator.store.workers import WorkerRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,10 @@ class _Unit:
     @cached_property
     def leases(self) -> LeaseRows:
         return LeaseRows(self.connection)
+
+    @cached_property
+    def workers(self) -> WorkerRows:
+        return WorkerRows(self.connection)
 
     @cached_property
     def alarms(self) -> AlarmRows:

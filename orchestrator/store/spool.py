@@ -9,7 +9,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from orchestrator.domain.errors import Broken, Fault
+from orchestrator.domain.errors import Broken, Fault, TendonError, Transient, is_full
 from orchestrator.keeping import StoredObject
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _FEWEST_FILES: Final = 1 << 14
 
 
 class Spool:
-    """Temporary files of one folder; `place(file, handle, digest)` keeps a whole one, or raises OSError or Broken."""
+    """Temporary files of one folder; `place(file, handle, digest)` keeps a whole one, or raises."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -76,7 +76,7 @@ class _Writer:
         except OSError as error:
             self.discard()
             raise not_stored(error) from error
-        except Broken:
+        except TendonError:
             self.discard()
             raise
         self._close()
@@ -107,8 +107,10 @@ def _is_removed(path: Path, before_ns: int) -> bool:
     return True
 
 
-def not_stored(error: OSError) -> Broken:
-    """What a writer is told when its object cannot be kept."""
+def not_stored(error: OSError) -> TendonError:
+    """What a writer is told when its object cannot be kept: where there is no room there may be some later."""
+    if is_full(error):
+        return Transient(Fault.STORAGE_LOW)
     return Broken(Fault.STORE_FAILED, f"the object could not be made durable: {error.strerror}")
 
 

@@ -311,6 +311,16 @@ leases = Table(
     Column("until", Instant, nullable=False),
 )
 
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("queues", JSON, nullable=False),
+    Column("has_gpu", Boolean, nullable=False),
+    Column("builds", JSON, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+)
+
 alarms = Table(
     "alarms",
     metadata,

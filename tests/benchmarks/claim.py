@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from orchestrator import settings
 from orchestrator.assembly import migrate_site
 from orchestrator.domain.pipeline import StagePlan
-from orchestrator.domain.queue import queues_of
 from orchestrator.service.working import claim_stage, complete_stage
 from tests.benchmarks.measure import Row, percentile
 from tests.benchmarks.site import fill, open_site
+from tests.rows import worker_of
 from tests.servers.postgres import postgres
 from tests.strategies import manifest_of
 
@@ -28,7 +28,7 @@ JOBS: Final = 100_000
 HISTORY: Final = 1_000_000
 BOUND_MS: Final = 5.0
 _ROUNDS: Final = 100
-_QUEUES: Final = queues_of(["cpu"])
+_WORKER: Final = worker_of(["cpu"], name="benchmark")
 _MANIFEST: Final = manifest_of("bone_ct", stages=(StagePlan("segment", "cpu", 60.0, 1000),))
 
 
@@ -103,7 +103,7 @@ def _rounds_ms(system: System, name: str) -> list[float]:
 def _round_ms(system: System) -> float:
     workshop = system.workshop()
     start = time.perf_counter()
-    claimed = claim_stage(workshop, _QUEUES, "benchmark")
+    claimed = claim_stage(workshop, _WORKER)
     assert claimed is not None
     assert complete_stage(workshop, claimed, _MANIFEST, {"results.json": "0" * 64})
     return (time.perf_counter() - start) * 1e3

@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.queue import PRIORITY_ORDER, Queue
+from orchestrator.domain.worker import Waiting
 from orchestrator.ports import ClaimedStage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from datetime import datetime
 
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.route import Decision
+    from orchestrator.domain.worker import Worker
     from tests.fakes.state import State
 
 
@@ -24,7 +26,7 @@ class MemoryJobs:
         self._state = state
 
     def add_decisions(
-        self, study_uid: str, revision: int, rule_set_version: int, at: datetime, decisions: Sequence[Decision]
+        self, study_uid: str, revision: int, rule_set_version: int, at: datetime, decisions: Iterable[Decision]
     ) -> None:
         for decision in decisions:
             number = len(self._state.decisions)
@@ -83,12 +85,12 @@ class MemoryJobs:
         return [stage for stage in self._state.stages.values() if stage.job_id == job_id]
 
     def claim(
-        self, queues: Sequence[Queue], owner: str, now: datetime, lease_until: datetime, *, oldest_first: bool = False
+        self, worker: Worker, now: datetime, lease_until: datetime, *, oldest_first: bool = False
     ) -> ClaimedStage | None:
         free = [
             stage
             for stage in self._state.stages.values()
-            if Queue(stage.lane, stage.priority) in queues
+            if worker.can_run(stage, self._state.jobs[stage.job_id])
             and self._is_workable(stage)
             and stage.attempt < stage.attempts_allowed
             and ((stage.state == "ready" and stage.not_before <= now) or self._has_run_out(stage, now))
@@ -100,7 +102,7 @@ class MemoryJobs:
             first,
             state="leased",
             attempt=first.attempt + 1,
-            owner=owner,
+            owner=worker.name,
             lease_until=lease_until,
             started_at=now,
             progress=0.0,
@@ -149,6 +151,7 @@ class MemoryJobs:
             reason=stage.reason,
             artefacts=dict(stage.artefacts),
             announced_at=stage.announced_at,
+            attempts_allowed=stage.attempts_allowed,
         )
         self._state.job_objects.update(dict.fromkeys((digest, stage.job_id) for digest in stage.artefacts.values()))
         return True
@@ -186,6 +189,19 @@ class MemoryJobs:
             and self._is_workable(stage)
         ]
         return sorted(due, key=lambda stage: -PRIORITY_ORDER.index(stage.priority))[:limit]
+
+    def ready_since(self, before: datetime) -> list[Waiting]:
+        found: dict[tuple[str, ...], list[Stage]] = {}
+        for stage in self._state.stages.values():
+            if stage.state == "ready" and stage.not_before <= before and self._is_workable(stage):
+                job = self._state.jobs[stage.job_id]
+                kind = (stage.lane, stage.priority, stage.gpu, job.pipeline, job.package_digest)
+                if stage.attempt < stage.attempts_allowed:
+                    found.setdefault(kind, []).append(stage)
+        return [
+            Waiting(Queue(lane, priority), *needs, len(stages), min(s.not_before for s in stages))
+            for (lane, priority, *needs), stages in sorted(found.items())
+        ]
 
     def mark_announced(self, stage_ids: Iterable[str], now: datetime) -> None:
         for stage_id in set(stage_ids) & set(self._state.stages):

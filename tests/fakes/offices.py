@@ -1,4 +1,4 @@
-"""Offices and alarms in memory: the ports `Leases` and `Alarms`."""
+"""Offices, workers and alarms in memory: the ports `Leases`, `Workers` and `Alarms`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.domain.alarm import Alarm
+    from orchestrator.domain.worker import Worker
     from tests.fakes.state import State
 
 
@@ -32,6 +33,29 @@ class MemoryLeases:
     def give_up(self, office: str, holder: str) -> None:
         if self._state.leases.get(office, ("",))[0] == holder:
             self._state.leases[office] = ("", self._state.leases[office][1], datetime(1970, 1, 1, tzinfo=UTC))
+
+
+class MemoryWorkers:
+    """The port `Workers` on one state."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def report(self, worker: Worker, now: datetime) -> None:
+        self._state.workers[worker.name] = (worker, now)
+
+    def present(self, since: datetime) -> list[Worker]:
+        return [self._state.workers[name][0] for name in sorted(self._state.workers) if self._seen(name) >= since]
+
+    def _seen(self, name: str) -> datetime:
+        return self._state.workers[name][1]
+
+    def leave(self, name: str) -> None:
+        self._state.workers.pop(name, None)
+
+    def forget(self, before: datetime) -> None:
+        for name in [name for name in self._state.workers if self._seen(name) < before]:
+            self.leave(name)
 
 
 class MemoryAlarms:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.keeping import MemoryKeeping
-from tests.fakes.offices import MemoryAlarms, MemoryLeases
+from tests.fakes.offices import MemoryAlarms, MemoryLeases, MemoryWorkers
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
 
@@ -45,6 +45,7 @@ class MemoryUnit:
         self.deliveries = MemoryDeliveries(state)
         self.site = MemorySite(state)
         self.leases = MemoryLeases(state)
+        self.workers = MemoryWorkers(state)
         self.alarms = MemoryAlarms(state)
         self.keeping = MemoryKeeping(state)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.study import Instance
+    from orchestrator.domain.worker import Worker
     from orchestrator.ports import Association, SiteFile
 
 
@@ -51,6 +52,7 @@ class State:
     sites: dict[int, SiteFile] = field(default_factory=dict)
     installation: dict[int, str] = field(default_factory=dict)
     leases: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
+    workers: dict[str, tuple[Worker, datetime]] = field(default_factory=dict)
     alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)
 
     def copy(self) -> State:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.delivery import Destination, Node
-from orchestrator.domain.queue import LANES, queues_of
+from orchestrator.domain.queue import LANES
 from orchestrator.ports import BuiltObject
 from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.delivering import Dispatch, deliver_due
@@ -24,6 +24,7 @@ from tests.fakes.surroundings import (
     GivenHeaders,
     SettableClock,
 )
+from tests.rows import worker_of
 from tests.strategies import CT_IMAGE, EXPLICIT_LITTLE, STUDY_UID, ct_header, manifest_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.study import Header, Series, Study
+    from orchestrator.domain.worker import Worker
     from orchestrator.ports import ClaimedStage
 
 QUIET_S = 30.0
@@ -121,6 +123,11 @@ class FakeSystem:
         kinds = ("dicom", "folder", "fhir")
         return Dispatch(self.records, self.objects, self.clock, dict.fromkeys(kinds, self.sender))
 
+    @cached_property
+    def worker(self) -> Worker:
+        """One that serves every queue and has every pipeline."""
+        return worker_of(LANES, *self.manifests)
+
     # what staff do
 
     def decide(self, *rules: Mapping[str, Any], destinations: tuple[Destination, ...] | None = None) -> None:
@@ -161,7 +168,7 @@ class FakeSystem:
         self.route()
 
     def claim(self) -> ClaimedStage:
-        claimed = claim_stage(self.workshop, queues_of(LANES), "worker")
+        claimed = claim_stage(self.workshop, self.worker)
         assert claimed is not None
         return claimed
 

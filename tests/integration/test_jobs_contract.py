@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.domain.queue import queues_of
+from orchestrator.domain.queue import Queue
 from orchestrator.domain.route import Decision
-from tests.rows import SERIES, after, job_of, stage_of
+from orchestrator.domain.worker import Waiting
+from tests.rows import SERIES, after, job_of, stage_of, worker_of
 from tests.strategies import START, STUDY_UID
 
 if TYPE_CHECKING:
@@ -22,18 +23,25 @@ if TYPE_CHECKING:
     from orchestrator.ports import Records
 
 
-def with_stage(records: Records, identifier: str = "j1", *, priority: Any = "routine", **given: Any) -> Stage:
-    job = job_of(identifier, priority=priority)
-    stage = stage_of(job, **given)
+def with_stage(
+    records: Records,
+    identifier: str = "j1",
+    *,
+    priority: Any = "routine",
+    job: dict[str, Any] | None = None,
+    **given: Any,
+) -> Stage:
+    kept = job_of(identifier, priority=priority, **(job or {}))
+    stage = stage_of(kept, **given)
     with records.transaction() as unit:
-        unit.jobs.add(job)
+        unit.jobs.add(kept)
         unit.jobs.add_stage(stage)
     return stage
 
 
 def claimed(records: Records, now: datetime = START, *, lanes: tuple[str, ...] = ("cpu",), lease_s: float = 10) -> Any:
     with records.transaction() as unit:
-        return unit.jobs.claim(queues_of(lanes), "worker", now, now + timedelta(seconds=lease_s))
+        return unit.jobs.claim(worker_of(lanes), now, now + timedelta(seconds=lease_s))
 
 
 def finished(records: Records, stage: Stage, **given: Any) -> bool:
@@ -111,6 +119,36 @@ def test_only_stages_of_the_lanes_asked_for_are_claimed(records):
     with_stage(records, "j1", lane="gpu", gpu="required")
     assert claimed(records, lanes=("cpu",)) is None
     assert claimed(records, lanes=("cpu", "gpu")).job.id == "j1"
+
+
+def test_what_a_worker_cannot_run_is_passed_by_and_left_to_others(records):
+    def claim(**given: Any) -> str | None:
+        with records.transaction() as unit:
+            found = unit.jobs.claim(replace(worker_of(has_gpu=False), **given), START, after(99))
+        return None if found is None else found.job.id
+
+    with_stage(records, "on a GPU", lane="gpu", gpu="required")
+    with_stage(records, "of another build", job={"package_digest": "b" * 64})
+    with_stage(records, "anywhere", lane="gpu", gpu="optional")
+    with_stage(records, "of this build", job={"package_digest": "a" * 64})
+    a = frozenset({"a" * 64})
+    assert [claim(builds=a), claim(builds=a), claim(builds=a)] == ["anywhere", "of this build", None]
+    assert [claim(builds=frozenset({"b" * 64})), claim(builds=a)] == ["of another build", None]
+    assert [claim(has_gpu=True), claim(has_gpu=True)] == ["on a GPU", None]
+
+
+def test_what_waits_is_told_by_what_it_needs(records):
+    with_stage(records, "j1", lane="gpu", gpu="required")
+    for number in (2, 3):
+        with_stage(records, f"j{number}", not_before=after(number), job={"package_digest": "b" * 64})
+    with_stage(records, "j4", not_before=after(61))
+    with_stage(records, "j5", attempt=3, attempts_allowed=3)
+    with_stage(records, "j6", job={"state": "cancelled"})
+    with records.reading() as unit:
+        assert unit.jobs.ready_since(after(60)) == [
+            Waiting(Queue("cpu", "routine"), "no", "bone_ct", "b" * 64, 2, after(2)),
+            Waiting(Queue("gpu", "routine"), "required", "bone_ct", "", 1, START),
+        ]
 
 
 def test_a_stage_is_not_claimed_before_its_time(records):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.domain.queue import LANES, queues_of
-from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, stage_of
+from orchestrator.domain.errors import Fault, Transient
+from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, stage_of, worker_of
 from tests.strategies import START, STUDY_UID
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def with_stage(records: Records, identifier: str = "j1", *, priority: Any = "rou
 
 def claimed(records: Records, now: datetime = START, *, lease_s: float = 10) -> ClaimedStage | None:
     with records.transaction() as unit:
-        return unit.jobs.claim(queues_of(LANES), "worker", now, now + timedelta(seconds=lease_s))
+        return unit.jobs.claim(worker_of(), now, now + timedelta(seconds=lease_s))
 
 
 def failed(records: Records, now: datetime = START) -> Stage:
@@ -202,7 +202,7 @@ def test_a_stage_given_back_or_reopened_is_announced_anew(records):
     told(records, stage)
     held = claimed(records)
     with records.transaction() as unit:
-        assert unit.jobs.finish(held.stage.awaiting_retry(after(1), code="TND-4002", reason="it died"))
+        assert unit.jobs.finish(held.stage.ended_without_result(Transient(Fault.STAGE_DIED), after(1)))
     assert unannounced(records, after(9), told_before=after(-30)) == ["j1"]
     told(records, stage, now=after(9))
     failed(records, after(9))

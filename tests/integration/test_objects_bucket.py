@@ -126,9 +126,9 @@ def test_what_dead_writers_left_nearby_is_swept_when_the_next_process_begins(buc
 def test_a_way_cut_in_mid_upload_is_no_success_and_leaves_nothing_to_be_seen(bucket, tmp_path, wire):
     objects = opened(bucket, tmp_path, wire.port, patience_s=1.0)
     wire.sent = 7 * MIB
-    with pytest.raises(Broken) as refusal:
+    with pytest.raises(Transient) as refusal:
         keep(objects, patterned(20))
-    assert refusal.value.fault is Fault.STORE_FAILED
+    assert refusal.value.fault is Fault.OBJECTS_UNREACHABLE
     assert bucket.keys() == []
     assert files(tmp_path) == []
     wire.mend()
@@ -139,16 +139,16 @@ def test_a_way_cut_in_mid_upload_is_no_success_and_leaves_nothing_to_be_seen(buc
 def test_a_bucket_that_falls_silent_is_given_up(bucket, tmp_path, wire, size):
     objects = opened(bucket, tmp_path, wire.port, patience_s=1.0)
     wire.is_silent, wire.answered = True, 0
-    with pytest.raises(Broken) as refusal:
+    with pytest.raises(Transient) as refusal:
         keep(objects, bytes(size))
-    assert refusal.value.fault is Fault.STORE_FAILED
+    assert refusal.value.fault is Fault.OBJECTS_UNREACHABLE
     assert files(tmp_path) == []
 
 
 def test_an_answer_that_is_lost_is_no_success_and_the_same_bytes_may_come_again(bucket, tmp_path, wire):
     objects = opened(bucket, tmp_path, wire.port, patience_s=1.0)
     wire.answered = 0
-    with pytest.raises(Broken):
+    with pytest.raises(Transient):
         keep(objects, b"bytes")
     assert bucket.keys() == [bucket.key(sha256(b"bytes"))], "the bucket has them, and only the answer was lost"
     wire.mend()
@@ -196,9 +196,9 @@ def test_what_is_kept_nearby_is_there_while_the_bucket_is_not(bucket, tmp_path, 
 def test_a_bucket_that_is_not_there_is_told_by_its_own_code(bucket, tmp_path):
     bucket.client.delete_bucket(Bucket=bucket.name)
     objects = opened(bucket, tmp_path)
-    with pytest.raises(Broken, match="NoSuchBucket") as refusal:
+    with pytest.raises(Transient, match="NoSuchBucket") as refusal:
         keep(objects, b"bytes")
-    assert refusal.value.fault is Fault.STORE_FAILED
+    assert refusal.value.fault is Fault.OBJECTS_UNREACHABLE
     with pytest.raises(Transient, match="NoSuchBucket") as failure:
         objects.read(sha256(b"bytes"))
     assert failure.value.fault is Fault.OBJECTS_UNREACHABLE
@@ -206,7 +206,7 @@ def test_a_bucket_that_is_not_there_is_told_by_its_own_code(bucket, tmp_path):
 
 def test_an_error_tells_no_key_and_no_address(bucket, tmp_path, wire):
     wire.sent = 0
-    with pytest.raises(Broken) as refusal:
+    with pytest.raises(Transient) as refusal:
         keep(opened(bucket, tmp_path, wire.port, patience_s=1.0), b"bytes")
     told = f"{refusal.value} {refusal.value.detail}"
     assert not any(word in told for word in (SECRET, bucket.name, "127.0.0.1", "Signature"))
@@ -214,9 +214,9 @@ def test_an_error_tells_no_key_and_no_address(bucket, tmp_path, wire):
 
 def test_an_endpoint_of_https_is_never_asked_in_the_clear(bucket, tmp_path):
     objects = opened(bucket, tmp_path, endpoint=f"https://127.0.0.1:{bucket.port}", patience_s=1.0)
-    with pytest.raises(Broken) as refusal:
+    with pytest.raises(Transient) as refusal:
         keep(objects, b"bytes")
-    assert refusal.value.fault is Fault.STORE_FAILED
+    assert refusal.value.fault is Fault.OBJECTS_UNREACHABLE
     assert bucket.keys() == []
 
 
@@ -226,13 +226,13 @@ def test_a_full_disk_nearby_is_no_success_when_writing_and_may_pass_when_reading
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(Broken) as refusal:
+        with pytest.raises(Transient) as refusal:
             keep(objects, bytes(MIB))
         with pytest.raises(Transient) as failure:
             objects.path(digest)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (refusal.value.fault, failure.value.fault) == (Fault.STORE_FAILED, Fault.STORAGE_LOW)
+    assert (refusal.value.fault, failure.value.fault) == (Fault.STORAGE_LOW, Fault.STORAGE_LOW)
     assert files(tmp_path / "receiver") == []
     assert objects.read(digest) == bytes(MIB)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.domain.errors import Broken, Fault
+from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.store.objects import DirectoryObjects
 
 if TYPE_CHECKING:
@@ -224,9 +224,9 @@ def files_up_to(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [100_000, 5_000_000], ids=["found at the commit", "found while writing"])
 def test_a_full_disk_is_told_as_a_refusal_and_forgotten_once_there_is_room(folder, size):
     data = bytes(size)
-    with files_up_to(50_000), pytest.raises(Broken) as refusal:
+    with files_up_to(50_000), pytest.raises(Transient) as refusal:
         store(folder, data)
-    assert refusal.value.fault is Fault.STORE_FAILED
+    assert refusal.value.fault is Fault.STORAGE_LOW
     assert files(folder) == []
     assert DirectoryObjects(folder).read(store(folder, data)) == data
 

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, MetaData, Table
 
 from orchestrator import shipped
-from orchestrator.domain.queue import LANES, queues_of
 from orchestrator.domain.retention import ENDED_JOBS, RetiredSeries, is_ended, is_over
 from orchestrator.ports import Association
 from orchestrator.store.records import DatabaseRecords, open_engine
 from orchestrator.store.schema import migrate
-from tests.rows import OTHER_SERIES, SERIES, after, ct, delivery_of, job_of, output_of, stage_of
+from tests.rows import OTHER_SERIES, SERIES, after, ct, delivery_of, job_of, output_of, stage_of, worker_of
 from tests.strategies import START, STUDY_UID
 
 if TYPE_CHECKING:
@@ -280,7 +279,7 @@ def test_an_object_that_two_studies_share_stays_with_the_second(records):
 def run_stage(records: Records, artefacts: dict[str, str], *, is_in_time: bool = True) -> bool:
     """The stage of the only job, done with these artefacts."""
     with records.transaction() as unit:
-        claimed = unit.jobs.claim(queues_of(LANES), "worker", START, after(9))
+        claimed = unit.jobs.claim(worker_of(), START, after(9))
         stage = claimed.stage if is_in_time else replace(claimed.stage, owner="another")
         return unit.jobs.finish(replace(stage, state="done", finished_at=START, artefacts=artefacts))
 

@@ -1,20 +1,24 @@
-"""What the ports `Leases` and `Alarms` promise, on the fake and on real databases."""
+"""What the ports `Leases`, `Workers` and `Alarms` promise, on the fake and on real databases."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Barrier, Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.domain.alarm import Alarm
-from tests.rows import after
-from tests.strategies import START
+from tests.rows import after, worker_of
+from tests.strategies import START, manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.ports import Records
+
+
+BONE = manifest_of("bone_ct")
 
 
 def take(records: Records, holder: str, now_s: float = 0, until_s: float = 10, office: str = "rounds") -> int | None:
@@ -191,3 +195,32 @@ def test_an_alarm_of_a_transaction_that_failed_was_never_sounded(records):
         sound_and_fail(records)
     assert open_alarms(records) == []
     assert take(records, "b") == 1
+
+
+# workers
+
+
+def test_workers_are_there_while_they_say_so(records):
+    first, second = worker_of(name="a:1:x", has_gpu=False), worker_of(["gpu"], BONE, name="b:2:y")
+    with records.transaction() as unit:
+        unit.workers.report(second, after(0))
+        unit.workers.report(first, after(5))
+    with records.reading() as unit:
+        assert unit.workers.present(after(0)) == [first, second]
+        assert unit.workers.present(after(1)) == [first]
+    changed = replace(second, queues=first.queues)
+    with records.transaction() as unit:
+        unit.workers.report(changed, after(9))
+        unit.workers.leave(first.name)
+        unit.workers.leave("nobody")
+    with records.reading() as unit:
+        assert unit.workers.present(after(0)) == [changed]
+
+
+def test_workers_not_heard_of_for_long_are_forgotten(records):
+    with records.transaction() as unit:
+        unit.workers.report(worker_of(name="old"), after(0))
+        unit.workers.report(worker_of(name="new"), after(5))
+        unit.workers.forget(after(5))
+    with records.reading() as unit:
+        assert [worker.name for worker in unit.workers.present(START)] == ["new"]

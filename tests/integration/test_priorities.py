@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.domain.pipeline import StagePlan
-from orchestrator.domain.queue import FAIR_TURN, LANES, is_fair_turn, queues_of
+from orchestrator.domain.queue import FAIR_TURN, is_fair_turn
 from orchestrator.service.working import Workshop, claim_stage, complete_report, complete_stage
 from tests.fakes.surroundings import CountingIdentifiers, GivenCatalog, SettableClock
-from tests.rows import job_of, stage_of
+from tests.rows import job_of, stage_of, worker_of
 from tests.strategies import START, manifest_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Hospital:
         for _ in range(claims):
             self.clock.moment += timedelta(milliseconds=1)
             fair = is_fair_turn(self.claims)
-            claimed = claim_stage(self._workshop, queues_of(LANES), "worker", oldest_first=fair)
+            claimed = claim_stage(self._workshop, worker_of(), oldest_first=fair)
             assert claimed is not None
             self.claims += 1
             if claimed.stage.name == STAGES[-1]:

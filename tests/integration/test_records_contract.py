@@ -12,12 +12,11 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.domain.queue import queues_of
 from orchestrator.domain.study import Header, Patient, RegionFact
 from orchestrator.ports import Association
 from orchestrator.store import records as store_records
 from orchestrator.store.records import DatabaseRecords, open_engine
-from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, output_of, site_of, stage_of
+from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, output_of, site_of, stage_of, worker_of
 from tests.strategies import START, STUDY_UID
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def test_what_was_committed_is_there_for_the_next_process(store):
     with store.records.transaction() as unit:
         unit.jobs.add(job_of())
         unit.jobs.add_stage(stage_of(job_of()))
-        held = unit.jobs.claim(queues_of(["cpu"]), "worker", START, after(9))
+        held = unit.jobs.claim(worker_of(["cpu"]), START, after(9))
     again = store.reopened()
     with again.reading() as unit:
         assert unit.studies.get(STUDY_UID).series[0].instances == (ct(),)
@@ -427,7 +426,10 @@ def test_connections_that_died_while_they_rested_are_replaced_without_an_error(p
     with records.reading() as unit:
         unit.studies.counts()
     with psycopg.connect(postgresql_url, autocommit=True) as connection:
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
     with records.reading() as unit:
         assert unit.studies.get("1.2.3.4.5") is None
     records.close()

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Condition
 
 import pytest
 
+from orchestrator.assembly import SystemClock
+from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import JobInput
 from orchestrator.domain.pipeline import Input
+from orchestrator.domain.queue import queues_of
 from orchestrator.domain.upstream import identity_of
+from orchestrator.service.operating import open_alarms
 from tests.fakes.restarting import RestartingRecords
 from tests.house import write_limb_study
 from tests.workbench import BONE, Workbench
+from workers import consume
+from workers.consume.workplace import LEAST_ROOM_BYTES
+from workers.device import find_gpus
+from workers.perform.task import Task
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +184,59 @@ def test_records_lost_while_it_looks_for_work_are_waited_for(workbench, records)
         workbench.until(lambda: records.asked > asked + 1)
         records.is_down = False
         workbench.until_stage(workbench.add(name), "done")
+
+
+# a full disk
+
+
+def test_without_room_no_stage_is_taken_and_none_is_spoilt(workbench, monkeypatch):
+    name = workbench.pipeline("works", lane="cpu")
+    free = [LEAST_ROOM_BYTES - 1]
+    monkeypatch.setattr(consume, "free_bytes", lambda _: free[0])
+    with workbench.at_work():
+        job = workbench.add(name)
+        workbench.until(lambda: len(open_alarms(workbench.records)) == 1)
+        (alarm,) = open_alarms(workbench.records)
+        assert (alarm.code, alarm.subject) == (Fault.STORAGE_LOW.code, "worker on worker")
+        assert alarm.detail == "takes no stage below 256 MiB: free are work 255 MiB"
+        assert (workbench.stage(job).state, workbench.stage(job).attempt) == ("ready", 0)
+        free[0] = LEAST_ROOM_BYTES
+        assert workbench.until_stage(job, "done").attempt == 1
+
+
+def test_a_disk_that_fills_up_under_a_stage_costs_it_no_attempt(workbench, monkeypatch):
+    name = workbench.pipeline("works", lane="cpu")
+    save, failures = Task.save, [OSError(errno.ENOSPC, "no space")] * 2
+
+    def saved(task, work):
+        if failures:
+            raise failures.pop()
+        save(task, work)
+
+    monkeypatch.setattr(Task, "save", saved)
+    with workbench.at_work():
+        job = workbench.add(name, opened_at=SystemClock().now())
+        stage = workbench.until_stage(job, "done", "failed")
+    assert (stage.state, stage.attempt, stage.attempts_allowed) == ("done", 3, 5)
+
+
+# who is there
+
+
+def test_a_worker_is_known_while_it_works_and_with_what_it_can_run(workbench):
+    name = workbench.pipeline("works")
+    workbench.lanes = ["gpu"]
+
+    def present():
+        with workbench.records.reading() as unit:
+            return unit.workers.present(datetime.min.replace(tzinfo=UTC))
+
+    with workbench.at_work():
+        workbench.until(present)
+        (worker,) = present()
+        assert (worker.name, worker.queues, worker.has_gpu) == ("worker", queues_of(["gpu"]), bool(find_gpus()))
+        assert worker.builds == {workbench.manifests[name].package_digest}
+    assert present() == []
 
 
 # what is left

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.errors import Broken, Fault, Refused, Transient, Unfit
 from orchestrator.domain.pipeline import Input
-from orchestrator.domain.queue import LANES, queues_of
 from orchestrator.domain.upstream import identity_of, results_taken
 from orchestrator.service.depending import result_reviewed
 from orchestrator.service.repairing import cancel_job, reroute_study, retry_job
@@ -67,7 +66,7 @@ class Play:
             unit.studies.look_again(STUDY_UID, self.system.clock.now())
 
     def work(self) -> None:
-        claimed = claim_stage(self.system.workshop, queues_of(LANES), "worker")
+        claimed = claim_stage(self.system.workshop, self.system.worker)
         if claimed is None:
             return
         if self.data.draw(st.integers(0, 4)) == 0:
@@ -106,7 +105,7 @@ class Play:
         """Until nothing moves any more."""
         self.system.clock.pass_s(100 * QUIET_S)
         self.system.route()
-        while (claimed := claim_stage(self.system.workshop, queues_of(LANES), "worker")) is not None:
+        while (claimed := claim_stage(self.system.workshop, self.system.worker)) is not None:
             if claimed.stage.name == "report":
                 complete_report(self.system.workshop, claimed, [(SEG, self.system.objects.keep(SEG.data))])
             else:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.device import Gpu, find_gpus, gpus_of, host_memory_bytes, is_fit
+from workers.device import Gpu, find_gpus, gpus_of, host_memory_bytes
 
 A100 = ("NVIDIA A100-SXM4-40GB", "GPU-11111111-2222-3333-4444-555555555555", 42_949_672_960)
 T4 = ("Tesla T4", "GPU-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", 16_106_127_360)
@@ -76,11 +76,3 @@ def test_without_gpu_or_driver_there_are_none(nvml):
 def test_this_machine_can_be_asked():
     assert all(gpu.memory_bytes > 0 and gpu.uuid for gpu in find_gpus())
     assert host_memory_bytes() > 1 << 28
-
-
-@pytest.mark.parametrize(
-    ("use", "without", "with_one"), [("no", True, True), ("optional", True, True), ("required", False, True)]
-)
-def test_only_a_stage_that_requires_a_gpu_is_unfit_without_one(use, without, with_one):
-    assert is_fit(use, ()) is without
-    assert is_fit(use, (Gpu(0, "GPU-1", "T4", 1),)) is with_one

@@ -8,9 +8,9 @@ import pytest
 
 from orchestrator.domain.delivery import Destination
 from orchestrator.domain.errors import Broken, Fault, Transient, Unfit
-from orchestrator.domain.job import retry_delay_s
+from orchestrator.domain.job import MAX_ATTEMPTS, retry_delay_s
 from orchestrator.domain.pipeline import StagePlan
-from orchestrator.domain.queue import LANES, queues_of
+from orchestrator.domain.queue import queues_of
 from orchestrator.domain.study import Patient
 from orchestrator.ports import BuiltObject
 from orchestrator.service.working import (
@@ -55,7 +55,7 @@ def test_the_job_runs_once_its_first_stage_is_claimed(system):
     claimed = system.claim()
     assert (claimed.stage.name, claimed.stage.attempt, claimed.job.state) == ("segment", 1, "running")
     assert system.job().state == "running"
-    assert claim_stage(system.workshop, CPU, "another") is None
+    assert claim_stage(system.workshop, system.worker) is None
 
 
 def test_every_stage_opens_the_next_and_the_last_one_is_the_report(tmp_path):
@@ -107,7 +107,7 @@ def test_a_transient_failure_is_tried_again_with_back_off_and_given_up_after_thr
         delay_s = retry_delay_s(attempt, stage.id)
         assert 2 ** (attempt - 1) <= delay_s <= 1.5 * 2 ** (attempt - 1)
         system.clock.pass_s(delay_s - 0.01)
-        assert claim_stage(system.workshop, CPU, "worker") is None
+        assert claim_stage(system.workshop, system.worker) is None
         system.clock.pass_s(0.02)
     assert fail_stage(system.workshop, system.claim(), Transient(Fault.STAGE_DIED, "killed"))
     assert (system.job().state, system.job().reason, system.job().code) == ("failed", "killed", Fault.STAGE_DIED.code)
@@ -123,7 +123,38 @@ def test_a_failure_for_good_ends_the_job_at_once_with_its_reason(system, error, 
     job = system.job()
     assert (job.state, job.reason, job.code) == (state, error.detail, error.code)
     system.clock.pass_s(3600)
-    assert claim_stage(system.workshop, queues_of(LANES), "worker") is None
+    assert claim_stage(system.workshop, system.worker) is None
+
+
+FULL = Transient(Fault.STORAGE_LOW, "no room in the work folder")
+
+
+def test_a_place_where_a_stage_cannot_run_costs_it_no_attempt_and_sounds_an_alarm(system):
+    for attempt in range(1, 8):
+        claimed = system.claim()
+        assert claimed.stage.attempt == attempt, "the fence rises all the same"
+        assert fail_stage(system.workshop, claimed, FULL)
+        assert system.job().state == "running"
+        (stage,) = system.stages(claimed.job.id)
+        assert (stage.state, stage.reason) == ("ready", FULL.detail)
+        assert stage.attempts_allowed - stage.attempt == MAX_ATTEMPTS
+        system.clock.pass_s(90)
+    with system.records.reading() as unit:
+        (alarm,) = unit.alarms.open()
+    assert (alarm.code, alarm.subject, alarm.detail, alarm.times) == (FULL.code, "worker on worker", FULL.detail, 7)
+    assert complete_stage(system.workshop, system.claim(), system.manifests[0], {"mask": "ab"})
+
+
+def test_what_is_tried_for_three_days_in_vain_fails_with_its_reason(system):
+    claimed = system.claim()
+    system.clock.pass_s(71 * 3600)
+    assert fail_stage(system.workshop, claimed, FULL)
+    assert system.job().state == "running"
+    system.clock.pass_s(3600)
+    for _ in range(MAX_ATTEMPTS):
+        assert fail_stage(system.workshop, system.claim(), FULL)
+        system.clock.pass_s(90)
+    assert (system.job().state, system.job().reason, system.job().code) == ("failed", FULL.detail, FULL.code)
 
 
 def test_a_worker_that_dies_every_time_costs_three_attempts_then_the_lane_is_free(system):
@@ -131,7 +162,7 @@ def test_a_worker_that_dies_every_time_costs_three_attempts_then_the_lane_is_fre
         assert fail_exhausted(system.workshop) == 0
         system.claim()
         system.clock.pass_s(LEASE_S)
-    assert claim_stage(system.workshop, CPU, "worker") is None
+    assert claim_stage(system.workshop, system.worker) is None
     assert fail_exhausted(system.workshop) == 1
     assert fail_exhausted(system.workshop) == 0
     assert (system.job().state, system.job().code) == ("failed", Fault.STAGE_DIED.code)

@@ -6,16 +6,24 @@ Holds the records and the objects; never loads a pipeline, nor reads DICOM.
 from __future__ import annotations
 
 import logging
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.domain.errors import Fault
+from orchestrator.domain.worker import Worker
+from orchestrator.service.staffing import REPORTS_EVERY_S, Staff, complain, leave, report
+from orchestrator.store.spool import free_bytes
 from workers.consume.builds import Builds
 from workers.consume.desk import Call, Office, open_desks
-from workers.consume.workplace import workplace
+from workers.consume.workplace import Room, workplace
+from workers.device import find_gpus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from threading import Event
 
@@ -50,21 +58,66 @@ class Bench:
 def work_until(bench: Bench, stopping: Event, bell: Bell | None = None) -> None:
     """Lease and run stages of the bench's queues until told to stop; what is in hand then is left to its lease.
 
-    Looks for stages whenever the bell rings and each second, without a bell five times a second. May be called
-    in any thread.
+    Looks for stages whenever the bell rings and each second, without a bell five times a second. Says each while
+    that it is there. May be called in any thread.
     """
-    call = Call()
+    call, gpus = Call(), find_gpus()
+    builds = frozenset(manifest.package_digest for manifest in bench.catalog.manifests().values())
+    worker = Worker(bench.owner, tuple(bench.queues), bool(gpus), builds)
+    presence = _Presence(Staff(bench.workshop.records, bench.workshop.clock), worker)
+    spaces: dict[str, Callable[[], int]] = {
+        "work": partial(free_bytes, bench.work_dir),
+        "objects": bench.objects.free_bytes,
+    }
     with workplace(bench.work_dir):
-        desks = open_desks(Office(bench, Builds(bench.catalog), call, stopping))
+        office = Office(bench, Builds(bench.catalog), Room(spaces, presence.complain), call, stopping)
+        desks = open_desks(office, worker, gpus)
         threads = [Thread(target=desk.work, name=type(desk).__name__) for desk in desks]
         for thread in threads:
             thread.start()
         while not stopping.is_set():
+            presence.keep()
             _wait(bell, stopping)
             call.ring()
         call.ring()
         for thread in threads:
             thread.join()
+        presence.end()
+
+
+class _Presence:
+    """Says now and then that the worker is there; a database that does not answer hears it later."""
+
+    def __init__(self, staff: Staff, worker: Worker) -> None:
+        self._staff = staff
+        self._worker = worker
+        self._next_s = 0.0
+
+    def keep(self) -> None:
+        """Say it when it is time to."""
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + REPORTS_EVERY_S
+            with _whatever_the_records_say():
+                report(self._staff, self._worker)
+
+    def complain(self, detail: str) -> None:
+        """Have an operator know that there is no room here."""
+        _log.error("%s", detail)
+        with _whatever_the_records_say():
+            complain(self._staff, self._worker, Fault.STORAGE_LOW, detail)
+
+    def end(self) -> None:
+        """Say that it ends."""
+        with _whatever_the_records_say():
+            leave(self._staff, self._worker)
+
+
+@contextmanager
+def _whatever_the_records_say() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - being known is of use to operators, and to no stage
+        _log.warning("the records were not told: %s", type(error).__name__)
 
 
 def _wait(bell: Bell | None, stopping: Event) -> None:

@@ -7,19 +7,18 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.domain.errors import Broken, Fault, TendonError, Transient
-from orchestrator.domain.queue import is_fair_turn
+from orchestrator.domain.errors import Broken, Fault, TendonError, Transient, is_full
+from orchestrator.domain.queue import LANES, is_fair_turn
 from orchestrator.service.working import claim_stage, fail_stage
 from workers.consume.engine import Engine
 from workers.consume.forge import Forge
 from workers.consume.handover import hand_in, task_of
 from workers.consume.lease import AbandonedError, Lease, insist
-from workers.device import find_gpus, is_fit
 from workers.perform.task import load_error
 
 if TYPE_CHECKING:
@@ -28,11 +27,13 @@ if TYPE_CHECKING:
     from threading import Event
 
     from orchestrator.domain.pipeline import StagePlan
-    from orchestrator.domain.queue import Lane, Queue
+    from orchestrator.domain.queue import Lane
+    from orchestrator.domain.worker import Worker
     from orchestrator.ports import ClaimedStage
     from workers.consume import Bench
     from workers.consume.builds import Builds
     from workers.consume.engine import Place
+    from workers.consume.workplace import Room
     from workers.device import Gpu
 
     Runs = Callable[[Path, StagePlan, Lease], str]
@@ -79,18 +80,19 @@ class Office:
 
     bench: Bench
     builds: Builds
+    room: Room
     call: Call
     stopping: Event
 
 
 class Desk(ABC):
-    """Claims stages of some queues and sees each to its end, on the GPUs it has."""
+    """Claims the stages that its worker can run and sees each to its end."""
 
-    def __init__(self, office: Office, queues: Sequence[Queue], gpus: Sequence[Gpu] = ()) -> None:
+    def __init__(self, office: Office, worker: Worker) -> None:
         self._bench, self._builds = office.bench, office.builds
         self._call, self._stopping = office.call, office.stopping
-        self._queues = queues
-        self._gpus = gpus
+        self._room = office.room
+        self._worker = worker
         self._claims = 0
 
     @abstractmethod
@@ -113,12 +115,11 @@ class Desk(ABC):
         while not self._stopping.is_set():
             heard, begun = self._call.count, time.monotonic()
             before_each()
-            claimed = claim_stage(
-                self._bench.workshop, self._queues, self._bench.owner, oldest_first=is_fair_turn(self._claims)
-            )
-            if claimed is not None:
-                self._claims += 1
-                return claimed
+            if self._room.is_enough():
+                claimed = claim_stage(self._bench.workshop, self._worker, oldest_first=is_fair_turn(self._claims))
+                if claimed is not None:
+                    self._claims += 1
+                    return claimed
             self._call.wait(heard, _LOOK_EACH_S)
             self._stopping.wait(max(begun + _LEAST_PAUSE_S - time.monotonic(), 0.0))
         raise AbandonedError
@@ -130,8 +131,8 @@ class Desk(ABC):
             with Lease(self._bench.workshop, claimed.stage, self._stopping) as lease:
                 try:
                     self._run(claimed, work, run, lease)
-                except TendonError as error:
-                    reason = error
+                except (TendonError, OSError) as error:
+                    reason = _reason(error)
                     insist(lambda: fail_stage(self._bench.workshop, claimed, reason), self._stopping)
         except AbandonedError:
             _log.warning("stage %s was taken over or cancelled, or is left", claimed.stage.id)
@@ -141,8 +142,6 @@ class Desk(ABC):
     def _run(self, claimed: ClaimedStage, work: Path, run: Runs, lease: Lease) -> None:
         manifest = self._builds.manifest(claimed.job)
         plan = manifest.stage(claimed.stage.name)
-        if not is_fit(plan.gpu, self._gpus):
-            raise Broken(Fault.NO_DEVICE)
         work.mkdir(parents=True)
         insist(lambda: task_of(self._bench, claimed, manifest, plan), self._stopping).save(work)
         lease.check()
@@ -158,6 +157,15 @@ class Desk(ABC):
         if ended == "died":
             raise Transient(Fault.STAGE_DIED)
         hand_in(self._bench, claimed, manifest, work, self._stopping)
+
+
+def _reason(error: TendonError | OSError) -> TendonError:
+    """Why a stage has no result, where its work folder may be to blame."""
+    if isinstance(error, TendonError):
+        return error
+    if is_full(error):
+        return Transient(Fault.STORAGE_LOW)
+    return Transient(Fault.STAGE_DIED, f"the worker could not read or write: {error.strerror}")
 
 
 class CpuDesk(Desk):
@@ -180,8 +188,8 @@ class CpuDesk(Desk):
 class GpuDesk(Desk):
     """The stages of one GPU: while one computes, the next is leased and read, and the one before handed in."""
 
-    def __init__(self, office: Office, queues: Sequence[Queue], gpu: Gpu | None) -> None:
-        super().__init__(office, queues, () if gpu is None else (gpu,))
+    def __init__(self, office: Office, worker: Worker, gpu: Gpu | None) -> None:
+        super().__init__(office, worker)
         self._gpu = gpu
         self._engine = Engine(gpu)
         self._front = Lock()
@@ -231,14 +239,13 @@ class GpuDesk(Desk):
         return ended
 
 
-def open_desks(office: Office) -> list[Desk]:
-    """A desk for each lane among the bench's queues, and each GPU; where there is no GPU the processor stands in."""
-    lanes: dict[Lane, list[Queue]] = {"cpu": [], "gpu": []}
-    for queue in office.bench.queues:
-        lanes[queue.lane].append(queue)
-    desks: list[Desk] = [CpuDesk(office, lanes["cpu"])] if lanes["cpu"] else []
-    if lanes["gpu"]:
-        gpus = find_gpus()
+def open_desks(office: Office, worker: Worker, gpus: Sequence[Gpu]) -> list[Desk]:
+    """A desk for each lane that the worker serves, and each GPU; where there is no GPU the processor stands in."""
+    lanes: dict[Lane, Worker] = {
+        lane: replace(worker, queues=tuple(queue for queue in worker.queues if queue.lane == lane)) for lane in LANES
+    }
+    desks: list[Desk] = [CpuDesk(office, lanes["cpu"])] if lanes["cpu"].queues else []
+    if lanes["gpu"].queues:
         if not gpus:
             _log.info("this machine has no GPU: of lane gpu, stages that allow it run on the processor")
         desks += [GpuDesk(office, lanes["gpu"], gpu) for gpu in gpus or (None,)]

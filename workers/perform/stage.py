@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.dicom import seg, sr
 from orchestrator.dicom.identity import read_identity
 from orchestrator.dicom.volume import read_volume
-from orchestrator.domain.errors import Broken, Fault, TendonError, Transient
+from orchestrator.domain.errors import Broken, Fault, TendonError, Transient, is_full
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.result import Results, canonical_json
 from orchestrator.fhir import report as fhir
@@ -71,6 +71,8 @@ def _as_reason(error: Exception) -> TendonError:
         return Broken(fault)
     if fault is not None:
         return Transient(fault)
+    if isinstance(error, OSError) and is_full(error):
+        return Transient(Fault.STORAGE_LOW)
     if isinstance(error, OSError):
         return Transient(Fault.STAGE_DIED, f"the stage could not read or write: {error.strerror}")
     return Broken(Fault.PIPELINE_FAULT, _place(error))
