@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.service.operating import study_story
+from orchestrator.service.staffing import lack_of, present
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from orchestrator.domain.errors import Fault
     from orchestrator.domain.retention import Retirement
+    from orchestrator.domain.worker import Worker
     from orchestrator.service.operating import JobStory, StudyStory
 
 EXAMPLE: Final = "tendon study 1.2.840.113619.2.55.3"
@@ -36,13 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Print its story."""
     system = open_system(settings.load_for_questions())
     story = study_story(system.records, arguments.uid)
-    text = json.dumps(as_json(story), indent=2) if arguments.json else "\n".join(_lines(story))
-    sys.stdout.write(text + "\n")
+    facts = as_json(story, present(system.staff()))
+    sys.stdout.write((json.dumps(facts, indent=2) if arguments.json else "\n".join(_lines(facts))) + "\n")
     return 0
 
 
-def as_json(story: StudyStory) -> dict[str, Any]:
-    """The story as JSON values, without names of persons."""
+def as_json(story: StudyStory, workers: Sequence[Worker]) -> dict[str, Any]:
+    """The story as JSON values, without names of persons; stages that none of the workers can run say why."""
     return {
         "study_uid": story.study.uid,
         "revision": story.study.revision,
@@ -74,7 +77,7 @@ def as_json(story: StudyStory) -> dict[str, Any]:
             }
             for revision, version, at, decision in story.decisions
         ],
-        "jobs": [_job_json(job) for job in story.jobs],
+        "jobs": [_job_json(job, workers) for job in story.jobs],
     }
 
 
@@ -91,7 +94,7 @@ def _retired_json(retirement: Retirement | None) -> dict[str, Any] | None:
     }
 
 
-def _job_json(story: JobStory) -> dict[str, Any]:
+def _job_json(story: JobStory, workers: Sequence[Worker]) -> dict[str, Any]:
     outputs = {output.id: output for output in story.outputs}
     return {
         "id": story.job.id,
@@ -109,6 +112,7 @@ def _job_json(story: JobStory) -> dict[str, Any]:
                 "attempt": stage.attempt,
                 "attempts_allowed": stage.attempts_allowed,
                 "reason": stage.reason,
+                "lacks": _told(lack_of(workers, story.job, stage)),
             }
             for stage in story.stages
         ],
@@ -126,14 +130,17 @@ def _job_json(story: JobStory) -> dict[str, Any]:
     }
 
 
+def _told(lack: Fault | None) -> str:
+    return "" if lack is None else f"{lack.value.meaning} [{lack.code}]"
+
+
 def _why_left_out(is_own: bool, unreadable: str) -> str:  # noqa: FBT001
     if is_own:
         return "Tendon made it: it came back and starts nothing"
     return unreadable or "other bytes came under a known SOP Instance UID; the first version stays in use"
 
 
-def _lines(story: StudyStory) -> Iterator[str]:
-    facts = as_json(story)
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"Study {facts['study_uid']}, revision {facts['revision']}"
     yield "\nReceived"
     for series in facts["series"]:
@@ -169,6 +176,8 @@ def _job_lines(job: dict[str, Any], study_uid: str) -> Iterator[str]:
     for stage in job["stages"]:
         tried = f"attempt {stage['attempt']} of {stage['attempts_allowed']}"
         yield f"    stage {stage['name']}: {stage['state']}, {tried}{_because(stage['reason'])}"
+        if stage["lacks"]:
+            yield f"      waits: {stage['lacks']}"
     for sent in job["deliveries"]:
         proof = f" by {sent['proof']}" if sent["proof"] else ""
         yield f"    {sent['kind']} to {sent['destination']}: {sent['state']}{proof}{_because(sent['reason'])}"

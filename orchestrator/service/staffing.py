@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import OF_THE_SURROUNDINGS, Fault
-from orchestrator.domain.worker import PLACE, place_of
+from orchestrator.domain.queue import Queue
+from orchestrator.domain.worker import PLACE, Waiting, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from orchestrator.domain.worker import Waiting, Worker
+    from orchestrator.domain.job import Job, Stage
+    from orchestrator.domain.worker import Worker
     from orchestrator.ports import Clock, Records, Unit
 
 REPORTS_EVERY_S: Final = 15.0
@@ -62,6 +64,14 @@ def present(staff: Staff) -> list[Worker]:
 
 def _present(unit: Unit, now: datetime) -> list[Worker]:
     return unit.workers.present(now - timedelta(seconds=3 * REPORTS_EVERY_S))
+
+
+def lack_of(workers: Sequence[Worker], job: Job, stage: Stage) -> Fault | None:
+    """Why a stage that is ready goes to none of these workers; None where one can run it, or it is not ready."""
+    if stage.state != "ready":
+        return None
+    queue = Queue(stage.lane, stage.priority)
+    return Waiting(queue, stage.gpu, job.pipeline, job.package_digest, 1, stage.not_before).lacks(workers)
 
 
 def look_after_workers(staff: Staff) -> list[Alarm]:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from orchestrator.ports import Bell, Unit
 
 _BUSY_TIMEOUT_MS = 30_000
-_TRUSTED_FOR_S = 1.0
+_TRUSTED_FOR_S = 0.1
+"""No database is killed and answers again in so short a time."""
 _RESTING_SINCE = "resting since"
 
 

@@ -1,4 +1,4 @@
-"""What `tendon jobs`, `study`, `retry`, `cancel` and `reroute` print, and how they exit."""
+"""What `tendon jobs`, `study`, `alarms`, `retry`, `cancel` and `reroute` print, and how they exit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from orchestrator import settings
 from orchestrator.__main__ import main
 from orchestrator.assembly import open_system
 from orchestrator.service.operating import note_unusable_message
+from orchestrator.service.staffing import report
 from tests.fakes.system import CT1, PACS, SHARE, rule, slices
-from tests.rows import after, delivery_of, instance_of, job_of, output_of, site_of, stage_of
+from tests.rows import after, delivery_of, instance_of, job_of, output_of, site_of, stage_of, worker_of
 from tests.strategies import STUDY_UID
 
 if TYPE_CHECKING:
@@ -264,3 +265,38 @@ def test_what_nobody_knows_exits_with_one_and_says_what_to_do(desk, command):
     told = desk.tendon(command, "9.9.9.9.9", expect=1)
     assert "9.9.9.9.9" in told
     assert "What to do: check the name or id" in told
+
+
+# workers and alarms
+
+
+def test_a_stage_that_no_worker_can_run_says_what_it_waits_for(desk):
+    desk.add(job_of(JOB), lane="gpu", gpu="required")
+    assert "waits: no worker serves the queue [TND-4012]" in desk.tendon("study", STUDY_UID)
+    report(desk.system.staff(), worker_of(["gpu"], has_gpu=False))
+    (job,) = desk.ask("study", STUDY_UID)["jobs"]
+    assert job["stages"][0]["lacks"] == "the stage needs a GPU and no worker has one [TND-4011]"
+    report(desk.system.staff(), worker_of(["gpu"]))
+    assert "waits:" not in desk.tendon("study", STUDY_UID)
+
+
+def test_check_counts_the_workers_that_are_there(desk):
+    def workers() -> str:
+        main(["check", "--json"])
+        return json.loads(desk.capsys.readouterr().out)["findings"]["workers"]
+
+    assert workers() == "ok, none while Tendon does not run"
+    report(desk.system.staff(), worker_of(["gpu"], name="a"))
+    report(desk.system.staff(), worker_of(name="b", has_gpu=False))
+    assert workers() == "ok, 1 of lane cpu, 2 of lane gpu, 1 of these with a GPU"
+
+
+def test_alarms_are_listed_and_cleared(desk):
+    assert desk.tendon("alarms") == "No alarm is open.\n"
+    for _ in range(2):
+        note_unusable_message(desk.system.records, desk.system.clock, "tendon.cpu.stat", "rejected")
+    assert desk.tendon("alarms").startswith("TND-9006 on tendon.cpu.stat: rejected (since 20")
+    (alarm,) = desk.ask("alarms")["items"]
+    assert (alarm["code"], alarm["subject"], alarm["times"]) == ("TND-9006", "tendon.cpu.stat", 2)
+    assert desk.tendon("alarms", "--clear", "TND-9006", "tendon.cpu.stat") == "No alarm is open.\n"
+    assert "TND-9004" in desk.tendon("alarms", "--clear", "TND-9006", "tendon.cpu.stat", expect=1)

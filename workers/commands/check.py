@@ -17,7 +17,9 @@ from orchestrator.assembly import open_system
 from orchestrator.broker import missing_queues
 from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.errors import TendonError
+from orchestrator.domain.queue import LANES
 from orchestrator.service.operating import open_alarms
+from orchestrator.service.staffing import present
 from workers.perform.confine import probe
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ def _installation(system: System) -> Iterator[tuple[str, str]]:
     skew_s = system.clock_skew_s()
     is_close = abs(skew_s) < _MOST_SKEW_S
     yield "clock", "ok" if is_close else f"{skew_s:+.1f} s against the database's: see to the time service of both"
+    yield "workers", _workers(system)
     for folder, fault in system.catalog.faults().items():
         yield f"pipeline folder {folder}", fault
     for alarm in open_alarms(system.records):
@@ -136,6 +139,17 @@ def _installation(system: System) -> Iterator[tuple[str, str]]:
                 yield f"destination {destination.name}", str(error)
             else:
                 yield f"destination {destination.name}", "ok"
+
+
+def _workers(system: System) -> str:
+    """Who is there, by lane; an embedded system that is not running has none, and lacks none."""
+    workers = present(system.staff())
+    lanes = {lane: [w for w in workers if any(queue.lane == lane for queue in w.queues)] for lane in LANES}
+    if not workers:
+        return "none is there: start one" if system.settings.is_distributed else "ok, none while Tendon does not run"
+    with_gpu = sum(worker.has_gpu for worker in lanes["gpu"])
+    told = f"{len(lanes['cpu'])} of lane cpu, {len(lanes['gpu'])} of lane gpu, {with_gpu} of these with a GPU"
+    return f"ok, {told}"
 
 
 def _print(shown: dict[str, list[str]], findings: dict[str, str]) -> None:
