@@ -115,7 +115,7 @@ class House:
                     self.commands[role], env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
                 )
         for role in roles or self.commands:
-            if role != "worker":
+            if not role.startswith("worker"):
                 self._hear(role)
 
     def _hear(self, role: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.errors import TendonError
+    from orchestrator.domain.pipeline import StagePlan
     from orchestrator.domain.queue import Lane, Priority
     from orchestrator.domain.review import Verdict
     from orchestrator.domain.route import Release
@@ -107,6 +108,19 @@ class Job:
         if state != self.state and state not in _JOB_CHANGES[self.state]:
             raise Refused(Fault.WRONG_STATE, f"a job that is {self.state} cannot become {state}")
         return replace(self, state=state, reason=reason, code=code, changed_at=now)
+
+    def opened(self, plan: StagePlan, identifier: str, now: datetime) -> Stage:
+        """A stage of this job, ready as of now."""
+        return Stage(
+            id=identifier,
+            job_id=self.id,
+            name=plan.name,
+            lane=plan.lane,
+            gpu=plan.gpu,
+            priority=self.priority,
+            created_at=now,
+            not_before=now,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.delivery import SUPERSEDED_REASON
 from orchestrator.domain.errors import Fault
-from orchestrator.domain.job import Stage
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.plan import input_set
 from orchestrator.domain.upstream import Upstream, exchanged, identity_of, result_inputs, results_taken
@@ -88,7 +87,7 @@ def start_or_wait(moment: Moment, job: Job) -> None:
     elif in_review:
         _change(moment, job, "held", Fault.REVIEW_AWAITED, in_review.reason)
     else:
-        moment.unit.jobs.add_stage(_first_stage(moment, job, manifest))
+        moment.unit.jobs.add_stage(job.opened(manifest.stages[0], moment.identifiers.new(), moment.now))
         _change(moment, job, "waiting", None, "")
 
 
@@ -105,20 +104,6 @@ def _manifest(moment: Moment, job: Job) -> Manifest | None:
     manifest = moment.manifests.get(job.pipeline)
     declared = {given.name for given in manifest.inputs if given.kind == "result"} if manifest else set()
     return manifest if {given.name for given, _ in result_inputs(job.inputs)} <= declared else None
-
-
-def _first_stage(moment: Moment, job: Job, manifest: Manifest) -> Stage:
-    plan = manifest.stages[0]
-    return Stage(
-        id=moment.identifiers.new(),
-        job_id=job.id,
-        name=plan.name,
-        lane=plan.lane,
-        gpu=plan.gpu,
-        priority=job.priority,
-        created_at=moment.now,
-        not_before=moment.now,
-    )
 
 
 def _taken(moment: Moment, manifest: Manifest, study_uid: str, inputs: Iterable[JobInput]) -> list[_Taken]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.delivery import Delivery, Output, job_state, opening, wants
 from orchestrator.domain.errors import OF_THE_SURROUNDINGS, Broken, Fault, Unfit
-from orchestrator.domain.job import Stage
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.worker import place_of
 from orchestrator.service.depending import Moment, upstream_changed
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import DeliveryState, Destination
     from orchestrator.domain.errors import TendonError
-    from orchestrator.domain.job import Job, JobState
+    from orchestrator.domain.job import Job, JobState, Stage
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.worker import Worker
     from orchestrator.ports import BuiltObject, Catalog, ClaimedStage, Clock, Identifiers, Records, Unit
@@ -65,17 +64,7 @@ def complete_stage(workshop: Workshop, claimed: ClaimedStage, manifest: Manifest
     now = workshop.clock.now()
     following = manifest.after(claimed.stage.name)
     assert following is not None, "the report stage is completed by `complete_report`"
-    plan = manifest.stage(following)
-    opened = Stage(
-        id=workshop.identifiers.new(),
-        job_id=claimed.job.id,
-        name=plan.name,
-        lane=plan.lane,
-        gpu=plan.gpu,
-        priority=claimed.job.priority,
-        created_at=now,
-        not_before=now,
-    )
+    opened = claimed.job.opened(manifest.stage(following), workshop.identifiers.new(), now)
     with workshop.records.transaction() as unit:
         if following == REPORT_STAGE:
             unit.studies.hold(claimed.job.study_uid)

@@ -111,7 +111,7 @@ def simulate(
     """
     with TemporaryDirectory(prefix="tendon-load-") as name, ExitStack() as stack:
         servers, services = _servers(mode, stack)
-        site = stack.enter_context(_site(Path(name), load, services, prepared=prepared))
+        site = stack.enter_context(loaded_site(Path(name), load, services, prepared=prepared))
         measured = _measure(site, mode, load, servers, prepared=prepared, idle_s=idle_s, patience_s=patience_s)
         if keep_log is not None:
             keep_log.write_text(site.log())
@@ -129,7 +129,13 @@ def _servers(mode: Mode, stack: ExitStack) -> tuple[dict[str, ServerFolder], Ser
 
 
 @contextmanager
-def _site(folder: Path, load: Load, services: Services | None, *, prepared: bool) -> Iterator[House]:
+def loaded_site(
+    folder: Path, load: Load, services: Services | None, *, prepared: bool, **changed: str
+) -> Iterator[House]:
+    """An installation for a load, not started; `prepared` puts files in the place of the stage's and the report's work.
+
+    `changed` are settings.
+    """
     shutil.copytree(_PIPELINE, folder / "pipelines" / "stand_in", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tried").mkdir()
     settings = {
@@ -137,6 +143,7 @@ def _site(folder: Path, load: Load, services: Services | None, *, prepared: bool
         "TENDON_QUIET_SECONDS": str(QUIET_S),
         "TENDON_LEASE_SECONDS": str(_LEASE_S),
         "PYTHONPATH": str(ROOT),
+        **changed,
     }
     with house(folder, rules=_RULES, services=services, **settings) as site:
         if prepared:
