@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.errors import Fault, Refused, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,6 +81,7 @@ class FakeReception:
     strangers: frozenset[str] = frozenset()
     failure: Exception | None = None
     pause_s: float = 0.0
+    closings_lost: int = 0
     opened: list[tuple[str, str]] = field(default_factory=list)
     stored: list[tuple[str, str, str, bytes]] = field(default_factory=list)
     closed: list[tuple[str, str]] = field(default_factory=list)
@@ -110,6 +111,9 @@ class FakeReception:
 
     def close(self, association_id: str, outcome: str) -> None:
         with self.lock:
+            if self.closings_lost:
+                self.closings_lost -= 1
+                raise Transient(Fault.DATABASE_UNREACHABLE)
             self.closed.append((association_id, outcome))
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from threading import Event
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,8 @@ _STATUS = {
     Fault.TRUNCATED: CANNOT_UNDERSTAND,
     Fault.NOT_DICOM: CANNOT_UNDERSTAND,
 }
+
+_CLOSE_AGAIN_S = 0.5
 
 LOG = logging.getLogger(__name__)
 
@@ -60,16 +63,19 @@ class StorageScp:
     def __init__(self, ae_title: str, host: str, port: int, reception: Reception) -> None:
         self._reception = reception
         self._ids: dict[Any, str] = {}
+        self._stopping = Event()
         self._listener = Listener(
             ae_title, host, port, handlers=[(evt.EVT_C_STORE, self._store)], admit=self._open, ended=self._close
         )
 
     def start(self) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises Broken SETTING_INVALID."""
+        self._stopping.clear()
         return self._listener.start()
 
     def stop(self, grace_s: float = 5.0) -> None:
         """Accept no more; associations that outlast the grace are aborted."""
+        self._stopping.set()
         self._listener.stop(grace_s)
 
     @property
@@ -81,7 +87,20 @@ class StorageScp:
         self._ids[association] = self._reception.open(calling_ae, address)
 
     def _close(self, association: Association, outcome: str) -> None:
-        self._reception.close(self._ids.pop(association), outcome)
+        """Note the end, however long that takes: a series is not ready while an association is open on it.
+
+        What cannot be noted before this process ends is noted when the next one starts.
+        """
+        association_id = self._ids.pop(association)
+        while True:
+            try:
+                self._reception.close(association_id, outcome)
+            except Exception as error:  # noqa: BLE001 - whatever keeps it from being noted now may be over soon
+                LOG.error("the end of an association could not be noted: %s", _where(error))  # noqa: TRY400
+            else:
+                return
+            if self._stopping.wait(_CLOSE_AGAIN_S):
+                return
 
     def _store(self, event: Any) -> int:
         request = event.request

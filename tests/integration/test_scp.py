@@ -6,6 +6,7 @@ import logging
 import struct
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynetdicom import AE, AllStoragePresentationContexts
 
-from orchestrator.dicom import bounded, listener
+from orchestrator.dicom import bounded, listener, scp
 from orchestrator.dicom.scp import StorageScp
 from orchestrator.dicom.scu import DicomSender, store_files
 from orchestrator.domain.errors import Broken, Fault, Refused, Transient
@@ -397,6 +398,27 @@ def test_nothing_of_the_patient_is_logged(tmp_path, caplog, capfd):
         send([path], port, "STRANGER")
     assert caplog.text == ""
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_end_that_cannot_be_noted_while_the_database_is_away_is_noted_later(monkeypatch):
+    monkeypatch.setattr(scp, "_CLOSE_AGAIN_S", 0.05)
+    reception = FakeReception(closings_lost=3)
+    with listening(scp_of(reception)) as port:
+        with associated(port):
+            pass
+        assert eventually(lambda: reception.outcomes == ["lost"])
+    assert reception.closings_lost == 0
+
+
+def test_an_end_that_cannot_be_noted_holds_up_no_stop():
+    reception = FakeReception(closings_lost=1000)
+    with listening(scp_of(reception)) as port:
+        with associated(port):
+            pass
+        assert eventually(lambda: reception.closings_lost < 1000)
+        before = time.monotonic()
+    assert time.monotonic() - before < 2
+    assert reception.outcomes == []
 
 
 def test_stop_lets_an_association_end_within_the_grace(tmp_path):
