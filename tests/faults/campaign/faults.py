@@ -43,7 +43,7 @@ def kill_worker_of_serve(site: Site, _: random.Random) -> None:
 def kill_stage(site: Site, rng: random.Random) -> None:
     """What computes a stage, at a random moment of its life: it is waited for, since it lives for half a second."""
     deadline = time.monotonic() + 5
-    name = "serve" if site.mode == "embedded" else "worker"
+    name = "worker" if site.mode == "distributed" else "serve"
     while time.monotonic() < deadline:
         found = site.roles.named[name].below("workers.perform")
         if found:
@@ -106,6 +106,16 @@ def _cutting(line: str) -> Fault:
         site.lines[line].cut = "whole"
 
     return cut
+
+
+def cut_power(site: Site, rng: random.Random) -> None:
+    """What is not on the disk by now is lost; the machine starts again at once."""
+    assert site.disk is not None
+    site.disk.cut()
+    with site.roles.without_power("serve"):
+        site.disk.unmount()
+        time.sleep(rng.random())
+        site.disk.mount()
 
 
 def kill_database(site: Site, rng: random.Random) -> None:
@@ -194,6 +204,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "pause worker": _pausing("serve", "-m workers"),
         "full disk for serve": _filling("serve"),
     },
+    "power": {"cut power": cut_power},
     "distributed": {
         **BOTH,
         **{f"kill {role}": _killing(role) for role in ("scp", "rounds", "admin", "worker")},

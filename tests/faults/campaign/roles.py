@@ -7,13 +7,13 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 LOOK_S = 0.1
 SHORTEST_LIFE_S, LONGEST_PAUSE_S = 5.0, 3.0
@@ -67,6 +67,7 @@ class Roles:
     """All processes of an installation, tended by a thread."""
 
     named: dict[str, Role]
+    _tending: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -78,8 +79,19 @@ class Roles:
 
     def _tend(self) -> None:
         while not self._stopping.wait(LOOK_S):
-            for role in self.named.values():
-                role.tend()
+            with self._tending:
+                for role in self.named.values():
+                    role.tend()
+
+    @contextmanager
+    def without_power(self, name: str) -> Iterator[None]:
+        """The role and all below it are killed as the block begins, and nothing is started before it ends."""
+        with self._tending:
+            role = self.named[name]
+            kill([*role.below(), *role.pids])
+            if role.process is not None:
+                role.process.wait()
+            yield
 
     def stop(self) -> None:
         """In order; what does not go within half a minute is killed."""

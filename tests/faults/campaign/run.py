@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sqlite3
 import tempfile
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tests.faults.campaign.faults import FAULTS, look_at_messages
 from tests.faults.campaign.modality import Modality, images_to_send
-from tests.faults.campaign.site import Mode, Site, site
+from tests.faults.campaign.site import Control, Mode, Site, site
 from tests.faults.checker.oracles import Violation, check
 from tests.faults.checker.records import ask
 
@@ -47,6 +48,7 @@ class Verdict:
     seed: int
     mode: Mode
     studies: int
+    control: Control = ""
     moments: list[Moment] = field(default_factory=list)
     settled_s: float | None = None
     states: dict[str, int] = field(default_factory=dict)
@@ -69,18 +71,19 @@ def run(
     seed: int,
     faults: Sequence[str] | None = None,
     calm_s: float = CALM_S,
+    control: Control = "",
     keep: Callable[[Ledger], None] = lambda _: None,
 ) -> Verdict:
     """Send the studies and break things at random moments meanwhile; each of `faults` once where they are named.
 
-    `keep` is handed the ledger of the run.
+    `control` is a safety that is taken away. `keep` is handed the ledger of the run.
     """
-    with site(folder, mode) as here:
+    with site(folder, mode, control) as here:
         rng = random.Random(seed)
         stopping = threading.Event()
         modalities = _modalities(here, studies, rng, stopping)
         threads = [threading.Thread(target=modality.work, daemon=True) for modality in modalities]
-        verdict = Verdict(seed, mode, studies)
+        verdict = Verdict(seed, mode, studies, control)
         began = time.monotonic()
         for thread in threads:
             thread.start()
@@ -92,10 +95,13 @@ def run(
                 verdict.moments.append(Moment(name, round(at_s, 3), round(time.monotonic() - began - at_s, 3)))
             for thread in threads:
                 thread.join(REST_S)
+            stopping.set()
+            verdict.settled_s = here.settle(REST_S)
+            _judge(here, verdict, modalities)
+        except sqlite3.DatabaseError as error:
+            verdict.violations.append(Violation("O2", "the records", f"cannot be read any more: {error}"))
         finally:
             stopping.set()
-        verdict.settled_s = here.settle(REST_S)
-        _judge(here, verdict, modalities)
         keep(here.ledger)
     return verdict
 
@@ -142,11 +148,11 @@ def _reasons(here: Site) -> dict[str, int]:
     return dict(told)
 
 
-def run_kept(mode: Mode, *, studies: int, seed: int, results: Path) -> Verdict:
-    """A run in a folder that is kept where something was violated; its line is added to `results`."""
+def run_kept(mode: Mode, *, studies: int, seed: int, results: Path, control: Control = "") -> Verdict:
+    """A run in a folder that is kept where something was violated unawares; its line is added to `results`."""
     folder = Path(tempfile.mkdtemp(prefix="tendon-campaign-"))
-    verdict = run(folder, mode, studies=studies, seed=seed)
-    if not verdict.violations:
+    verdict = run(folder, mode, studies=studies, seed=seed, control=control)
+    if control or not verdict.violations:
         shutil.rmtree(folder)
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a") as file:

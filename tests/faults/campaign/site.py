@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tests.faults.campaign.disk import Disk, disk
 from tests.faults.campaign.line import Line, line_to
 from tests.faults.campaign.modality import CANARY
 from tests.faults.campaign.roles import Role, Roles
@@ -23,10 +24,15 @@ from tests.servers.rabbitmq import RabbitBroker, rabbitmq
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Mode = Literal["embedded", "distributed"]
+Mode = Literal["embedded", "distributed", "power"]
+"""`power`: embedded, on a disk whose power can be cut."""
+Control = Literal["", "fsync"]
+"""A safety that is taken away, to see that the checker misses it."""
 ROOT = Path(__file__).resolve().parents[3]
 PIPELINE = "quick_bone"
 PIPELINES = str(ROOT / "tests" / "pipelines")
+EATMYDATA = "libeatmydata.so"
+"""Debian's library of that name: every call that makes something durable does nothing."""
 LEASE_S = 2.0
 QUIET_S = 2.0
 RULES = [
@@ -49,6 +55,7 @@ class Site:
     ledger: Ledger
     roles: Roles
     lines: dict[str, Line]
+    disk: Disk | None = None
     database: PostgresServer | None = None
     broker: RabbitBroker | None = None
     messages: list[bytes] = field(default_factory=list)
@@ -88,10 +95,11 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, mode: Mode) -> Iterator[Site]:
+def site(folder: Path, mode: Mode, control: Control = "") -> Iterator[Site]:
     """A started installation whose database, broker and PACS are reached over lines of ours."""
     with ExitStack() as stack:
         database = broker = services = None
+        own_disk = stack.enter_context(disk(folder / "data")) if mode == "power" else None
         lines = {}
         if mode == "distributed":
             database, broker = stack.enter_context(postgres()), stack.enter_context(rabbitmq())
@@ -111,10 +119,12 @@ def site(folder: Path, mode: Mode) -> Iterator[Site]:
         lines["pacs"] = stack.enter_context(line_to(pacs_port))
         _lead_over(made, lines, database, broker)
         watch(url)
+        if control == "fsync":
+            made.environment["LD_PRELOAD"] = EATMYDATA
         roles = _roles(made, pacs_port)
         ledger = Ledger(folder / "ledger.jsonl", CANARY)
         lines["modality"] = stack.enter_context(line_to(int(changed["TENDON_DICOM_PORT"])))
-        started = Site(mode, made, url, ledger, roles, lines, database, broker)
+        started = Site(mode, made, url, ledger, roles, lines, own_disk, database, broker)
         stack.callback(roles.stop)
         roles.start()
         yield started
