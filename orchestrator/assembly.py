@@ -1,4 +1,7 @@
-"""The composition root: settings become adapters, adapters become services. The only place that joins them."""
+"""The composition root: settings become adapters, adapters become services. The only place that joins them.
+
+What only some roles need is imported where it is joined, so that each starts with what it needs.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import shipped
-from orchestrator.admin.app import AdminServer, application
-from orchestrator.broker import CeleryAnnouncer, DeadLetters, declare_queues
-from orchestrator.dicom.archive import Archive
-from orchestrator.dicom.facts import read_header
-from orchestrator.dicom.part10 import part10_prefix
-from orchestrator.dicom.scp import StorageScp
-from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due
 from orchestrator.rulebook import YamlRulebook
@@ -30,15 +26,12 @@ from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
 from orchestrator.service.staffing import Staff, look_after_workers
 from orchestrator.service.working import Workshop, fail_exhausted
-from orchestrator.store.bucket import BucketObjects
 from orchestrator.store.catalog import FolderCatalog
 from orchestrator.store.clock import DatabaseClock
-from orchestrator.store.folder import FolderSender
 from orchestrator.store.objects import DirectoryObjects
 from orchestrator.store.records import DatabaseRecords, answering, open_engine
 from orchestrator.store.schema import is_current, migrate
 from orchestrator.store.spool import free_bytes
-from orchestrator.telemetry import metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +39,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from orchestrator.broker import DeadLetter
+    from orchestrator.admin.app import AdminServer
+    from orchestrator.broker import DeadLetter, DeadLetters
+    from orchestrator.dicom.archive import Archive
+    from orchestrator.dicom.scp import StorageScp
     from orchestrator.ports import Catalog, Clock, Sender, Shelves
     from orchestrator.settings import Settings
 
@@ -98,6 +94,9 @@ class System:
 
     def admin(self, port: int, checks: Mapping[str, Callable[[], bool]]) -> AdminServer:
         """The HTTP server on its bound socket, not started. `checks` say whether the other parts work."""
+        from orchestrator.admin.app import AdminServer, application
+        from orchestrator.telemetry import metrics_of
+
         listening = socket.create_server((self.settings.admin_host, port))
         metrics = metrics_of(self.records, self.objects)
         return AdminServer(application(metrics=metrics, checks=checks), listening)
@@ -122,6 +121,8 @@ class System:
             Duty("watermark", partial(watermark, keeper), _KEEP_EVERY_S),
         ]
         if self.settings.broker_url:
+            from orchestrator.broker import CeleryAnnouncer, DeadLetters
+
             announcer = CeleryAnnouncer(self.settings.broker_url)
             crier = Crier(self.records, self.clock, announcer, self.settings.lease_seconds)
             announce = partial(announce_ready, crier)
@@ -142,6 +143,9 @@ class System:
         )
 
     def _dispatch(self, office: Office) -> Dispatch:
+        from orchestrator.dicom.scu import DicomSender
+        from orchestrator.store.folder import FolderSender
+
         senders: dict[str, Sender] = {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
         return Dispatch(self.records, self.objects, self.clock, senders, office)
 
@@ -162,6 +166,10 @@ class System:
 
     def scp(self) -> StorageScp:
         """The Storage SCP, not started. Visits that a dead process left open are closed."""
+        from orchestrator.dicom.facts import read_header
+        from orchestrator.dicom.part10 import part10_prefix
+        from orchestrator.dicom.scp import StorageScp
+
         with self.records.transaction() as unit:
             unit.studies.close_abandoned(self.clock.now())
         reception = Reception(
@@ -185,6 +193,8 @@ def open_rulebook() -> YamlRulebook:
 
 def open_archive(ae_title: str, folder: Path) -> Archive:
     """The small PACS of the demo, not started."""
+    from orchestrator.dicom.archive import Archive
+
     return Archive(ae_title, folder)
 
 
@@ -217,6 +227,8 @@ def open_system(settings: Settings) -> System:
 def _open_objects(settings: Settings) -> Shelves:
     if not settings.objects_url:
         return DirectoryObjects(settings.objects_dir)
+    from orchestrator.store.bucket import BucketObjects
+
     return BucketObjects(
         settings.objects_url,
         settings.objects_dir,
@@ -235,15 +247,18 @@ def migrate_site(settings: Settings) -> None:
         migrate(engine, shipped.folder("migrations"))
     engine.dispose()
     if settings.broker_url:
+        from orchestrator.broker import declare_queues
+
         declare_queues(settings.broker_url)
 
 
 def _require_schema(engine: Engine) -> None:
     migrations = shipped.folder("migrations")
-    if engine.dialect.name == "sqlite":
-        migrate(engine, migrations)
-    elif not is_current(engine, migrations):
+    if is_current(engine, migrations):
+        return
+    if engine.dialect.name != "sqlite":
         raise Broken(Fault.SCHEMA_OLD)
+    migrate(engine, migrations)
 
 
 def _addresses(host: str) -> frozenset[str]:

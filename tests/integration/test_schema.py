@@ -42,6 +42,14 @@ def test_the_migrated_schema_is_the_one_of_the_tables(engine):
     assert is_current(engine, MIGRATIONS)
 
 
+def test_the_schema_of_a_later_version_will_do_and_that_of_an_earlier_one_will_not(engine):
+    migrate(engine, MIGRATIONS)
+    for revision, will_do in (("9999", True), ("0001", False)):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+        assert is_current(engine, MIGRATIONS) is will_do
+
+
 def test_what_autogenerate_does_not_compare_is_equal_too(engine, tmp_path):
     migrate(engine, MIGRATIONS)
     made = open_engine(f"sqlite:///{tmp_path / 'made.db'}")
