@@ -24,6 +24,18 @@ def test_studies_sent_while_processes_die_end_as_if_none_had(tmp_path):
     assert "failed" not in verdict.states
 
 
+def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path):
+    """Without root what is asked of the kernel is checked call by call: tests/integration/test_objects_durability.py."""
+    try:
+        verdict = run(tmp_path, "power", studies=6, seed=3, faults=["cut power"] * 3, calm_s=1.0)
+    except PermissionError as error:
+        pytest.skip(str(error))
+    assert verdict.violations == []
+    assert verdict.settled_s is not None
+    assert verdict.lives["serve"] >= 3
+    assert verdict.states["done"] >= 6
+
+
 @pytest.fixture
 def echo():
     """The port of a server that gives back what it gets."""
