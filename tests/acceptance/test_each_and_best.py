@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator import settings
-from orchestrator.assembly import open_system
+from orchestrator.assembly import migrate_site, open_system
 from orchestrator.dicom.author import StudyIdentity, write_ct
 from orchestrator.dicom.scu import store_files
 from orchestrator.domain.delivery import Node
@@ -68,21 +68,21 @@ def write_study(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def system(tmp_path):
+def system(tmp_path, services):
     """An installation with these pipelines, asked for the last one first; no worker runs."""
     for name, inputs in PIPELINES.items():
         (tmp_path / "pipelines" / name).mkdir(parents=True)
         (tmp_path / "pipelines" / name / "manifest.toml").write_text(MANIFEST.format(name=name, inputs=inputs))
-    opened = open_system(
-        settings.load(
-            {
-                "TENDON_DATA_DIR": str(tmp_path / "data"),
-                "TENDON_DICOM_PORT": "0",
-                "TENDON_QUIET_SECONDS": "0.01",
-                "TENDON_PIPELINES_DIR": str(tmp_path / "pipelines"),
-            }
-        )
-    )
+    environment = {
+        "TENDON_DATA_DIR": str(tmp_path / "data"),
+        "TENDON_DICOM_PORT": "0",
+        "TENDON_QUIET_SECONDS": "0.01",
+        "TENDON_PIPELINES_DIR": str(tmp_path / "pipelines"),
+    }
+    if services is not None:
+        environment |= {"TENDON_DATABASE_URL": services.database_url, "TENDON_BROKER_URL": services.broker_url}
+        migrate_site(settings.load(environment))
+    opened = open_system(settings.load(environment))
     node = Node("modality", MODALITY, LOOPBACK, 104)
     rule = {"name": "CT", "when": {"all": [{"field": "series.modality", "eq": "CT"}]}, "run": [*reversed(PIPELINES)]}
     replace_site(opened.records, opened.clock, (node,), (), ({**rule, "send": []},), "test")

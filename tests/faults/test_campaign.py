@@ -25,7 +25,7 @@ def test_studies_sent_while_processes_die_end_as_if_none_had(tmp_path):
 
 
 def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path):
-    """Without root what is asked of the kernel is checked call by call: tests/integration/test_objects_durability.py."""
+    """Without root what is asked of the kernel is checked call by call, in test_objects_durability.py."""
     try:
         verdict = run(tmp_path, "power", studies=6, seed=3, faults=["cut power"] * 3, calm_s=1.0)
     except PermissionError as error:
