@@ -108,6 +108,14 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
     )
 
 
+def load_of_installation() -> Settings:
+    """The settings for commands that act on an installation. Raises InvalidSettingError where there is none."""
+    site = load()
+    if not site.is_distributed and not site.data_dir.is_dir():
+        raise InvalidSettingError(f"there is no installation in {site.data_dir}: name its folder by TENDON_DATA_DIR")
+    return site
+
+
 def load_for_questions() -> Settings:
     """The settings for commands that only ask: where no site was set up, the last demo's records answer."""
     site = load()

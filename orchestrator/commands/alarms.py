@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the open alarms, oldest first."""
-    system = open_system(settings.load())
+    system = open_system(settings.load_of_installation())
     if arguments.clear:
         clear_alarm(system.records, system.clock, *arguments.clear)
     alarms = open_alarms(system.records)

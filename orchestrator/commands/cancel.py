@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Cancel, and say what had left already; a job cancelled before stays so."""
-    router = open_system(settings.load()).router()
+    router = open_system(settings.load_of_installation()).router()
     cancelled = cancel_job(router, arguments.id, by=_operator(), reason=arguments.reason)
     if arguments.json:
         facts = {

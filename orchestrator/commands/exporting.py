@@ -23,6 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Print the version in force."""
-    system = open_system(settings.load())
+    system = open_system(settings.load_of_installation())
     sys.stdout.write(write_site(current_site(system.records)))
     return 0

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Decide again, and say what came of it."""
-    rerouted = reroute_study(open_system(settings.load()).router(), arguments.uid)
+    rerouted = reroute_study(open_system(settings.load_of_installation()).router(), arguments.uid)
     if arguments.json:
         sys.stdout.write(json.dumps(_as_json(rerouted), indent=2) + "\n")
     else:

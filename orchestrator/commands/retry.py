@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Try again, and say what."""
-    retried = retry_job(open_system(settings.load()).router(), arguments.id)
+    retried = retry_job(open_system(settings.load_of_installation()).router(), arguments.id)
     if arguments.json:
         facts = {
             "id": retried.job.id,

@@ -300,3 +300,11 @@ def test_alarms_are_listed_and_cleared(desk):
     assert (alarm["code"], alarm["subject"], alarm["times"]) == ("TND-9006", "tendon.cpu.stat", 2)
     assert desk.tendon("alarms", "--clear", "TND-9006", "tendon.cpu.stat") == "No alarm is open.\n"
     assert "TND-9004" in desk.tendon("alarms", "--clear", "TND-9006", "tendon.cpu.stat", expect=1)
+
+
+@pytest.mark.parametrize("command", [("retry", JOB), ("cancel", JOB), ("reroute", STUDY_UID), ("alarms",), ("export",)])
+def test_a_command_for_an_installation_makes_none(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.setenv("TENDON_DATA_DIR", str(tmp_path / "nowhere"))
+    assert main(command) == 1
+    assert "there is no installation in" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
