@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from orchestrator.domain.retention import Retirement
@@ -23,8 +24,11 @@ class StoredObject:
 class ObjectWriter(Protocol):
     """An object being written; it exists for others only after `commit`."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
+
+    def view(self) -> AbstractContextManager[memoryview]:
+        """All that was written so far, to look at before `commit`; costs no copy of it."""
 
     def commit(self) -> StoredObject:
         """Make it durable under the name of its content. That cannot always be promised.

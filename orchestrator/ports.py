@@ -46,7 +46,7 @@ class HeaderReader(Protocol):
     """Reads header facts of a data set within bounds; never raises for what the bytes hold."""
 
     def __call__(
-        self, data_set: bytes, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+        self, data_set: bytes | memoryview, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
     ) -> Header:
         """Header facts, or a header whose `unreadable` says why there are none."""
 

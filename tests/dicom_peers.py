@@ -82,6 +82,7 @@ class FakeReception:
     failure: Exception | None = None
     pause_s: float = 0.0
     closings_lost: int = 0
+    dropped: int = 0
     opened: list[tuple[str, str]] = field(default_factory=list)
     stored: list[tuple[str, str, str, bytes]] = field(default_factory=list)
     closed: list[tuple[str, str]] = field(default_factory=list)
@@ -94,20 +95,10 @@ class FakeReception:
             self.opened.append((calling_ae, address))
             return f"association {len(self.opened)}"
 
-    def store(
-        self,
-        association_id: str,
-        *,
-        sop_class_uid: str,
-        sop_instance_uid: str,
-        transfer_syntax_uid: str,
-        data_set: bytes,
-    ) -> None:
-        time.sleep(self.pause_s)
-        if self.failure is not None:
-            raise self.failure
-        with self.lock:
-            self.stored.append((sop_class_uid, sop_instance_uid, transfer_syntax_uid, data_set))
+    def begin(
+        self, association_id: str, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+    ) -> FakeArrival:
+        return FakeArrival(self, (sop_class_uid, sop_instance_uid, transfer_syntax_uid))
 
     def close(self, association_id: str, outcome: str) -> None:
         with self.lock:
@@ -119,6 +110,29 @@ class FakeReception:
     @property
     def outcomes(self) -> list[str]:
         return [outcome for _, outcome in self.closed]
+
+
+@dataclass
+class FakeArrival:
+    """An object on its way into a `FakeReception`."""
+
+    reception: FakeReception
+    named: tuple[str, str, str]
+    data_set: bytearray = field(default_factory=bytearray)
+
+    def write(self, part: memoryview) -> None:
+        self.data_set += part
+
+    def finish(self) -> None:
+        time.sleep(self.reception.pause_s)
+        if self.reception.failure is not None:
+            raise self.reception.failure
+        with self.reception.lock:
+            self.reception.stored.append((*self.named, bytes(self.data_set)))
+
+    def drop(self) -> None:
+        with self.reception.lock:
+            self.reception.dropped += 1
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import struct
 import time
 import warnings
 from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pynetdicom import AE, _config
@@ -22,13 +23,15 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import AssociationSocket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pynetdicom.association import Association
     from pynetdicom.pdu_primitives import P_DATA
 
 MAXIMUM_PDU_BYTES = 131_072
 MAXIMUM_NEGOTIATION_BYTES = 1 << 20
 MAXIMUM_COMMAND_BYTES = 1 << 16
-MAXIMUM_OBJECT_BYTES = 2 << 30
+MAXIMUM_OBJECT_BYTES = 16 << 30
 MAXIMUM_ANSWER_BYTES = 1 << 20
 FIRST_PDU_S = 10.0
 PDU_S = 30.0
@@ -85,6 +88,9 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
         super().__init__(assoc, client_socket=client_socket, address=address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.broke_limit = False
+        self.ahead = bytearray()
+        """Bytes that were received already and are to be read first."""
+        self._sending = Lock()
         self._deadline = time.monotonic() + FIRST_PDU_S
         self._is_first = assoc.is_acceptor
         self._is_in_body = False
@@ -108,11 +114,17 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
     def send(self, bytestream: bytes) -> None:
         """Send all of it before the deadline, or close."""
         try:
-            self.socket.settimeout(PDU_S)
-            self.socket.sendall(bytestream)
+            with self._sending:
+                self.socket.settimeout(PDU_S)
+                self.socket.sendall(bytestream)
         except (OSError, AttributeError):
             self._shutdown_socket()
             self.event_queue.put("Evt17")
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read."""
+        return bool(self.ahead) or bool(super().ready)
 
     def hang_up(self) -> None:
         """End the connection from another thread; the reading thread sees it end and closes it."""
@@ -121,7 +133,9 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 
     def _read(self, nr_bytes: int) -> bytearray:
         data = bytearray(nr_bytes)
-        view, count = memoryview(data), 0
+        view, count = memoryview(data), min(len(self.ahead), nr_bytes)
+        view[:count] = self.ahead[:count]
+        del self.ahead[:count]
         while count < nr_bytes:
             remaining_s = self._deadline - time.monotonic()
             if remaining_s <= 0:
@@ -154,6 +168,11 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 
 class BoundedDul(DULServiceProvider):  # type: ignore[misc]
     """The upper layer of one association; when it ends, nobody goes on waiting for it."""
+
+    streams_objects = False
+
+    def attend(self, dimse: DIMSEServiceProvider) -> None:
+        """Know the layer above."""
 
     def run_reactor(self) -> None:
         """Run until the association's end, and never print a traceback for it."""
@@ -219,7 +238,8 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self.dul.socket.send(P_DATA_TF(part).encode())
 
     def _new_room(self) -> list[int]:
-        data_bytes = MAXIMUM_OBJECT_BYTES if self.assoc.is_acceptor else MAXIMUM_ANSWER_BYTES
+        takes_objects = self.assoc.is_acceptor and not self.assoc.dul.streams_objects
+        data_bytes = MAXIMUM_OBJECT_BYTES if takes_objects else MAXIMUM_ANSWER_BYTES
         return [data_bytes, MAXIMUM_COMMAND_BYTES]
 
     def _give_up(self) -> None:
@@ -228,10 +248,11 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
         self.dul.event_queue.put("Evt19")
 
 
-def bound(assoc: Association) -> None:
+def bound(assoc: Association, upper_layer: Callable[[Association], BoundedDul] = BoundedDul) -> None:
     """Give an association that has not started its bounded layers; its socket is still to be set."""
-    assoc.dul = BoundedDul(assoc)
+    assoc.dul = upper_layer(assoc)
     assoc.dimse = BoundedDimse(assoc)
+    assoc.dul.attend(assoc.dimse)
     assoc.acse_timeout, assoc.network_timeout = assoc.ae.acse_timeout, assoc.ae.network_timeout
 
 

@@ -71,7 +71,9 @@ class Element:
     is_big: bool
 
 
-def elements(data: bytes, transfer_syntax_uid: str, wanted: Wanted, size: int | None = None) -> Iterator[Element]:
+def elements(
+    data: bytes | memoryview, transfer_syntax_uid: str, wanted: Wanted, size: int | None = None
+) -> Iterator[Element]:
     """The wanted elements, in order.
 
     `wanted` maps the path of a sequence (() is the data set itself) to {tag: most bytes to give}.
@@ -91,7 +93,7 @@ def elements(data: bytes, transfer_syntax_uid: str, wanted: Wanted, size: int | 
     return walk.run()
 
 
-def _inflated(data: bytes) -> tuple[bytes, int]:
+def _inflated(data: bytes | memoryview) -> tuple[bytes, int]:
     """The beginning of a deflated data set, and how long it is in all; what no header reaches is not kept."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     kept = bytearray()
@@ -136,7 +138,7 @@ class _Level:
 class _Walk:
     """One walk: where it is, what it is inside of and what it has spent."""
 
-    def __init__(self, data: bytes, size: int, wanted: Wanted, *, is_implicit: bool, is_big: bool) -> None:
+    def __init__(self, data: bytes | memoryview, size: int, wanted: Wanted, *, is_implicit: bool, is_big: bool) -> None:
         self._data = data
         self._readable = min(len(data), MAX_BYTES)
         self._size = size

@@ -106,7 +106,7 @@ _TIME = re.compile(r"([01]\d|2[0-3])(?::?([0-5]\d)(?::?([0-5]\d))?)?")
 
 
 def read_header(
-    data_set: bytes,
+    data_set: bytes | memoryview,
     *,
     sop_class_uid: str,
     sop_instance_uid: str,

@@ -16,7 +16,7 @@ from pynetdicom.pdu_primitives import A_ABORT
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AssociationServer, RequestHandler
 
-from orchestrator.dicom.bounded import BoundedEntity, BoundedSocket, bound
+from orchestrator.dicom.bounded import BoundedDul, BoundedEntity, BoundedSocket, bound
 from orchestrator.domain.errors import Broken, Fault, Refused
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Listener:
         admit: Callable[[Any, str, str], None] | None = None,
         ended: Callable[[Any, str], None] | None = None,
         sop_class_uids: Sequence[str] = (),
+        upper_layer: Callable[[Any], BoundedDul] = BoundedDul,
     ) -> None:
         self._ae_title = ae_title
         self._address = (host, port)
@@ -74,6 +75,7 @@ class Listener:
         self._admit = admit
         self._ended = ended
         self._contexts = [build_context(uid) for uid in (Verification, *sop_class_uids)]
+        self.upper_layer = upper_layer
         self._visits: dict[Any, _Visit] = {}
         self._change = Condition()
         self._server: _Server | None = None
@@ -234,6 +236,6 @@ class _Handler(RequestHandler):  # type: ignore[misc]
     def handle(self) -> None:
         """Make it a bounded association and start it."""
         association = self._create_association()
-        bound(association)
+        bound(association, self.server.listener.upper_layer)
         association.set_socket(BoundedSocket(association, client_socket=self.request))
         self.server.listener.welcome(association)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from threading import Event
 from traceback import extract_tb
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pynetdicom import evt
 
+from orchestrator.dicom.bounded import BoundedDul
 from orchestrator.dicom.listener import Listener
+from orchestrator.dicom.stream import IS_KNOWN, StreamDul
 from orchestrator.domain.errors import Fault, Refused, TendonError
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
+
+    from orchestrator.dicom.stream import Arriving
 
 # C-STORE statuses (PS3.4 B.2.3, PS3.7 C)
 SUCCESS = 0x0000
@@ -42,16 +47,10 @@ class Reception(Protocol):
     def open(self, calling_ae: str, address: str) -> str:
         """Let a peer in; returns the association's id. Raises Refused UNKNOWN_PEER."""
 
-    def store(
-        self,
-        association_id: str,
-        *,
-        sop_class_uid: str,
-        sop_instance_uid: str,
-        transfer_syntax_uid: str,
-        data_set: bytes,
-    ) -> None:
-        """Make an object durable, byte for byte; returning is the promise that becomes 0x0000."""
+    def begin(
+        self, association_id: str, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+    ) -> Arriving:
+        """An object is about to come; when its `finish` returns it is kept, byte for byte."""
 
     def close(self, association_id: str, outcome: str) -> None:
         """Note the end of an association that was opened, once."""
@@ -65,7 +64,13 @@ class StorageScp:
         self._ids: dict[Any, str] = {}
         self._stopping = Event()
         self._listener = Listener(
-            ae_title, host, port, handlers=[(evt.EVT_C_STORE, self._store)], admit=self._open, ended=self._close
+            ae_title,
+            host,
+            port,
+            handlers=[(evt.EVT_C_STORE, self._store)],
+            admit=self._open,
+            ended=self._close,
+            upper_layer=partial(StreamDul, begin=self._begin, status_of=_status_of) if IS_KNOWN else BoundedDul,
         )
 
     def start(self) -> int:
@@ -102,30 +107,47 @@ class StorageScp:
             if self._stopping.wait(_CLOSE_AGAIN_S):
                 return
 
+    def _begin(
+        self, association: Association, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+    ) -> Arriving:
+        return self._reception.begin(
+            self._ids[association],
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+        )
+
     def _store(self, event: Any) -> int:
+        """The plain way, for a pynetdicom whose private names may be others, and for requests without a data set."""
         request = event.request
-        data_set = request.DataSet.getvalue()
+        data_set = request.DataSet.getvalue() if request.DataSet else b""
         if not data_set:
             return CANNOT_UNDERSTAND
+        arriving: Arriving | None = None
         try:
-            self._reception.store(
-                self._ids[event.assoc],
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                data_set=data_set,
+            arriving = self._begin(
+                event.assoc,
+                str(request.AffectedSOPClassUID),
+                str(request.AffectedSOPInstanceUID),
+                str(event.context.transfer_syntax),
             )
-        except TendonError as error:
-            if not isinstance(error, Refused):
-                LOG.error("an object could not be stored: %s", error.code)  # noqa: TRY400
-            return _STATUS.get(error.fault, PROCESSING_FAILURE)
-        except OSError as error:
-            LOG.error("an object could not be stored: %s", _where(error))  # noqa: TRY400
-            return OUT_OF_RESOURCES
+            arriving.write(memoryview(data_set))
+            arriving.finish()
         except Exception as error:  # noqa: BLE001 - the peer must get its answer
-            LOG.error("an object could not be stored: %s", _where(error))  # noqa: TRY400
-            return PROCESSING_FAILURE
+            if arriving is not None:
+                arriving.drop()
+            return _status_of(error)
         return SUCCESS
+
+
+def _status_of(error: Exception) -> int:
+    """The C-STORE status that tells the peer of a failure."""
+    if isinstance(error, TendonError):
+        if not isinstance(error, Refused):
+            LOG.error("an object could not be stored: %s", error.code)
+        return _STATUS.get(error.fault, PROCESSING_FAILURE)
+    LOG.error("an object could not be stored: %s", _where(error))
+    return OUT_OF_RESOURCES if isinstance(error, OSError) else PROCESSING_FAILURE
 
 
 def _where(error: Exception) -> str:

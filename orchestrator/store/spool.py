@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import mmap
 import os
 import secrets
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from orchestrator.domain.errors import Broken, Fault, TendonError, Transient, is_full
 from orchestrator.keeping import StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from orchestrator.keeping import ObjectWriter
@@ -52,13 +53,13 @@ class _Writer:
         self._hash = hashlib.sha256()
         self._size = 0
         try:
-            self._file: BinaryIO | None = temporary.open("xb", buffering=_BUFFER_BYTES)
+            self._file: BinaryIO | None = temporary.open("x+b", buffering=_BUFFER_BYTES)
         except OSError as error:
             raise not_stored(error) from error
         with suppress(OSError):
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         assert self._file is not None, "the object is already committed"
         try:
             self._file.write(data)
@@ -66,6 +67,20 @@ class _Writer:
             raise not_stored(error) from error
         self._hash.update(data)
         self._size += len(data)
+
+    @contextmanager
+    def view(self) -> Iterator[memoryview]:
+        assert self._file is not None, "the object is already committed"
+        if not self._size:
+            yield memoryview(b"")
+            return
+        try:
+            self._file.flush()
+            mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise not_stored(error) from error
+        with mapped, memoryview(mapped) as whole:
+            yield whole
 
     def commit(self) -> StoredObject:
         assert self._file is not None, "the object is already committed"

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, and_, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, exists, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.domain.study import Header, Instance, Series, Study
 from orchestrator.ports import Association
-from orchestrator.store.dialect import hold, insert_or_keep, ring
+from orchestrator.store.dialect import hold, insert_or_keep, is_postgresql, ring
 from orchestrator.store.tables import associations, instances, own_uids, series, studies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from sqlalchemy import Row
+    from sqlalchemy import Insert, Row
 
     from orchestrator.ports import Added
 
 
 _UNSETTLED = select(series.c.uid).where(~series.c.is_settled).limit(1)
+
+
+# The statements of every instance are made once: making them costs more than the database does.
+
+_DIGESTS = select(instances.c.digest).where(instances.c.sop_instance_uid == bindparam("uid"))
+_ADD = insert(instances)
+_IS_OWN = select(own_uids.c.uid).where(own_uids.c.uid == bindparam("of_uid"))
+
+
+@cache
+def _notes(is_postgresql: bool) -> tuple[Insert, Insert]:  # noqa: FBT001 - the cache's key
+    """A study is there, open, in a new revision if it was closed; a series is there and is to be looked at."""
+    dialect = postgresql if is_postgresql else sqlite
+    study, its = dialect.insert(studies), dialect.insert(series)
+    return (
+        study.on_conflict_do_update(
+            index_elements=[studies.c.uid],
+            set_={
+                "revision": studies.c.revision + case((studies.c.is_closed, 1), else_=0),
+                "is_closed": False,
+                "newest_at": study.excluded.newest_at,
+                "retired_at": None,
+                "retirement": None,
+            },
+        ),
+        its.on_conflict_do_update(
+            index_elements=[series.c.uid, series.c.study_uid],
+            set_={"is_settled": False, "look_at": its.excluded.look_at},
+        ),
+    )
 
 
 class StudyRows:
@@ -64,58 +96,33 @@ class StudyRows:
     def add(self, instance: Instance, look_at: datetime) -> Added:
         header = instance.header
         hold(self._connection, [header.sop_instance_uid, header.study_uid])
-        known = self._connection.execute(
-            select(instances.c.digest).where(instances.c.sop_instance_uid == header.sop_instance_uid)
-        ).scalars()
+        known = self._connection.execute(_DIGESTS, {"uid": header.sop_instance_uid}).scalars()
         digests = set(known)
         if instance.digest in digests:
             return "same"
         is_routable = not (digests or instance.is_own or header.unreadable)
         self._connection.execute(
-            insert(instances).values(
-                sop_instance_uid=header.sop_instance_uid,
-                digest=instance.digest,
-                study_uid=header.study_uid,
-                series_uid=header.series_uid,
-                size=instance.size,
-                received_at=instance.received_at,
-                association_id=instance.association_id,
-                is_own=instance.is_own,
-                is_routable=is_routable,
-                header=header.as_record(),
-            )
+            _ADD,
+            {
+                "sop_instance_uid": header.sop_instance_uid,
+                "digest": instance.digest,
+                "study_uid": header.study_uid,
+                "series_uid": header.series_uid,
+                "size": instance.size,
+                "received_at": instance.received_at,
+                "association_id": instance.association_id,
+                "is_own": instance.is_own,
+                "is_routable": is_routable,
+                "header": header.as_record(),
+            },
         )
         if is_routable:
-            self._note_study(header.study_uid, instance.received_at)
-            self._note_series(header.study_uid, header.series_uid, look_at)
+            note_study, note_series = _notes(is_postgresql(self._connection))
+            study = {"uid": header.study_uid, "newest_at": instance.received_at}
+            self._connection.execute(note_study, {**study, "revision": 1, "is_closed": False})
+            its = {"uid": header.series_uid, "study_uid": header.study_uid}
+            self._connection.execute(note_series, {**its, "is_settled": False, "look_at": look_at})
         return "version" if digests else "new"
-
-    def _note_study(self, uid: str, received_at: datetime) -> None:
-        row = self._connection.execute(select(studies).where(studies.c.uid == uid)).one_or_none()
-        if row is None:
-            self._connection.execute(
-                insert(studies).values(uid=uid, revision=1, is_closed=False, newest_at=received_at)
-            )
-            return
-        self._connection.execute(
-            update(studies)
-            .where(studies.c.uid == uid)
-            .values(
-                revision=row.revision + int(row.is_closed),
-                is_closed=False,
-                newest_at=received_at,
-                retired_at=None,
-                retirement=None,
-            )
-        )
-
-    def _note_series(self, study_uid: str, uid: str, look_at: datetime) -> None:
-        key = and_(series.c.uid == uid, series.c.study_uid == study_uid)
-        changed = self._connection.execute(update(series).where(key).values(is_settled=False, look_at=look_at))
-        if not changed.rowcount:
-            self._connection.execute(
-                insert(series).values(uid=uid, study_uid=study_uid, is_settled=False, look_at=look_at)
-            )
 
     def get(self, study_uid: str) -> Study | None:
         row = self._connection.execute(select(studies).where(studies.c.uid == study_uid)).one_or_none()
@@ -213,7 +220,7 @@ class StudyRows:
             )
 
     def is_own(self, uid: str) -> bool:
-        return self._connection.execute(select(own_uids.c.uid).where(own_uids.c.uid == uid)).first() is not None
+        return self._connection.execute(_IS_OWN, {"of_uid": uid}).first() is not None
 
 
 def _instance(row: Row[Any]) -> Instance:

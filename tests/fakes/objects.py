@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from orchestrator.domain.errors import Broken, Fault
 from orchestrator.keeping import StoredObject
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from orchestrator.keeping import ObjectWriter
@@ -98,6 +100,10 @@ class MemoryWriter:
 
     def write(self, data: bytes) -> None:
         self._data += data
+
+    @contextmanager
+    def view(self) -> Iterator[memoryview]:
+        yield memoryview(bytes(self._data))
 
     def commit(self) -> StoredObject:
         if self._objects.is_failing:

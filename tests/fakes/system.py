@@ -66,6 +66,21 @@ def addresses(host: str) -> frozenset[str]:
     return frozenset(known.get(host, ()))
 
 
+def store(reception: Reception, visit: str, header: Header, data_set: bytes) -> None:
+    """One object, whole."""
+    arrival = reception.begin(
+        visit,
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        transfer_syntax_uid=header.transfer_syntax_uid,
+    )
+    try:
+        arrival.write(data_set)
+        arrival.finish()
+    finally:
+        arrival.drop()
+
+
 @dataclass
 class FakeSystem:
     """One installation in memory, with CT1 as sender and PACS, EHR and SHARE as destinations."""
@@ -141,13 +156,7 @@ class FakeSystem:
     def send(self, visit: str, header: Header, data_set: bytes = b"pixels") -> None:
         """One C-STORE of an object with this header."""
         self.headers.headers[header.sop_instance_uid] = header
-        self.reception.store(
-            visit,
-            sop_class_uid=header.sop_class_uid,
-            sop_instance_uid=header.sop_instance_uid,
-            transfer_syntax_uid=header.transfer_syntax_uid,
-            data_set=data_set,
-        )
+        store(self.reception, visit, header, data_set)
 
     def receive(self, *headers: Header, series: Series | None = None) -> None:
         """A whole visit of CT1."""

@@ -98,14 +98,17 @@ class Lifetime(RuleBasedStateMachine):
     @rule(study=st.sampled_from(STUDIES), number=st.integers(1, 3), version=st.integers(1, 2))
     def write_without_row(self, study: str, number: int, version: int) -> None:
         header = header_of(study, number)
-        self.unrecorded.append((header, self.system.reception._write(*self.content(header, version))))
+        writer = self.objects.begin()
+        for part in self.content(header, version):
+            writer.write(part)
+        self.unrecorded.append((header, writer.commit()))
 
     @precondition(lambda self: self.unrecorded)
     @rule(data=st.data())
     def keep_row(self, data: st.DataObject) -> None:
         header, stored = self.unrecorded.pop(data.draw(st.integers(0, len(self.unrecorded) - 1)))
         try:
-            self.system.reception._record(self.visit, header, stored)
+            self.system.reception.record(self.visit, header, stored)
         except Broken as refusal:
             if refusal.fault is not Fault.STORE_FAILED:
                 raise

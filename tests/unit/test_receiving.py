@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.errors import Broken, Fault, Refused
 from orchestrator.domain.study import Patient
-from orchestrator.service.receiving import RESERVE_BYTES
+from orchestrator.service.receiving import PIECE_BYTES, RESERVE_BYTES
 from tests.fakes.system import CT1, QUIET_S, FakeSystem, slices
 from tests.strategies import STUDY_UID, ct_header
 
@@ -83,7 +83,7 @@ def test_every_data_set_is_kept_byte_for_byte_after_its_prefix(tmp_path, data_se
 
 def test_low_storage_is_refused_before_anything_is_written(system):
     visit = system.visit()
-    system.objects.free = RESERVE_BYTES + len(b"pixels") - 1
+    system.objects.free = RESERVE_BYTES + PIECE_BYTES - 1
     with pytest.raises(Refused) as refusal:
         system.send(visit, ct_header("1.2.3.1.0"))
     assert refusal.value.fault is Fault.STORAGE_LOW
@@ -96,9 +96,26 @@ def test_work_is_taken_again_once_there_is_room(system):
     system.objects.free = 0
     with pytest.raises(Refused):
         system.send(visit, ct_header("1.2.3.1.0"))
-    system.objects.free = RESERVE_BYTES + len(b"pixels")
+    system.objects.free = RESERVE_BYTES + PIECE_BYTES
     system.send(visit, ct_header("1.2.3.1.0"))
     assert system.study() is not None
+
+
+def test_an_object_for_which_room_runs_out_on_its_way_is_refused_and_leaves_nothing(system):
+    visit, header = system.visit(), ct_header("1.2.3.1.0")
+    arrival = system.reception.begin(
+        visit,
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        transfer_syntax_uid=header.transfer_syntax_uid,
+    )
+    arrival.write(bytes(PIECE_BYTES))
+    system.objects.free = RESERVE_BYTES
+    with pytest.raises(Refused) as refusal:
+        arrival.write(b"more")
+    arrival.drop()
+    assert refusal.value.fault is Fault.STORAGE_LOW
+    assert (system.objects.kept, system.study()) == ({}, None)
 
 
 def test_an_object_that_cannot_be_made_durable_leaves_no_record(system):

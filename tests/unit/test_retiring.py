@@ -12,7 +12,7 @@ import pytest
 from orchestrator.commands import study as study_command
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.service.operating import study_story
-from orchestrator.service.receiving import RESERVE_BYTES
+from orchestrator.service.receiving import PIECE_BYTES, RESERVE_BYTES
 from orchestrator.service.retiring import SAFE_AGE_S, SHELVES, Keeper, retire_due, sweep, watermark
 from orchestrator.service.working import complete_report, complete_stage, fail_stage
 from tests.fakes.objects import MemoryObjects
@@ -363,7 +363,7 @@ def test_an_object_whose_row_comes_between_the_look_and_the_removal_stays(system
 
     def row() -> None:
         system.headers.headers["1.2.3.1.0"] = ct_header("1.2.3.1.0")
-        system.reception._record(system.visit(), ct_header("1.2.3.1.0"), system.objects.place(data))
+        system.reception.record(system.visit(), ct_header("1.2.3.1.0"), system.objects.place(data))
 
     assert interrupted_sweep(system, keeper, row) == 0
     assert system.objects.read(digest) == data
@@ -431,7 +431,7 @@ def test_less_than_twice_the_reserve_sounds_the_alarm_of_that_space(system, watc
 
 
 def test_the_alarm_sounds_before_work_is_refused(system, watcher, free):
-    system.objects.free = free["objects"] = RESERVE_BYTES + 1000
+    system.objects.free = free["objects"] = RESERVE_BYTES + PIECE_BYTES
     watermark(watcher)
     system.receive(ct_header("1.2.3.1.0"))
     assert alarms(system) == {"objects": 1}
