@@ -21,9 +21,9 @@ def cpu_s(site: House, servers: Mapping[str, ServerFolder]) -> dict[str, float]:
     for role, process in site.roles.items():
         if role == "serve":
             spent["serve"] = _own_s(process.pid, of_dead_children=False)
-            spent["worker"] = sum(_family_s(child) for child in _children(process.pid))
+            spent["worker"] = sum(family_s(child) for child in _children(process.pid))
         else:
-            spent[role] = _family_s(process.pid)
+            spent[role] = family_s(process.pid)
     for name, folder in servers.items():
         spent[name] = sum(_own_s(pid) for pid in folder.processes())
     return spent
@@ -39,8 +39,9 @@ def between(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str
     return {name: max(after[name] - before.get(name, 0.0), 0.0) for name in after}
 
 
-def _family_s(pid: int) -> float:
-    return _own_s(pid) + sum(_family_s(child) for child in _children(pid))
+def family_s(pid: int) -> float:
+    """Seconds of CPU of a process and its living descendants."""
+    return _own_s(pid) + sum(family_s(child) for child in _children(pid))
 
 
 def _children(pid: int) -> Iterable[int]:

@@ -7,13 +7,10 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.dicom_peers import LOOPBACK, RELEASE, associate_rq, data_set_of, p_data, read_pdu, store_rq
-from tests.synthetic import uid, write_series
+from tests.dicom_peers import LOOPBACK, RELEASE, associate_rq, p_data, read_pdu, store_rq
+from tests.load.processes import family_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,39 +24,19 @@ _SUCCESS: Final = struct.pack("<HHLH", 0, 0x0900, 2, 0)
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """How fast objects were taken, and what sending them cost: CPU time of all senders for each object."""
+    """How fast objects were taken, how long each took, and the CPU time of both sides for each object."""
 
     per_second: float
-    cpu_ms: float
+    times_ms: tuple[float, ...]
+    sender_cpu_ms: float
+    receiver_cpu_ms: float
 
 
-def slices(name: str, count: int) -> dict[str, bytes]:
-    """Data sets of CT images of 512 x 512 x 16 bit by SOP Instance UID: one series of a new study."""
-    first = _slice()
-    made = {}
-    for number in range(count):
-        data_set = first
-        for what in ("study", "series", "frame"):
-            data_set = data_set.replace(uid(what).encode(), _as_long(uid(what), what, name))
-        own = _as_long(uid("instance", "0"), "instance", name, str(number))
-        made[own.decode()] = data_set.replace(uid("instance", "0").encode(), own)
-    return made
+def send(objects: Mapping[str, bytes], *, port: int, called: str, associations: int, pid: int) -> Sent:
+    """Store all objects, spread over so many associations at once; fails where one is not stored.
 
-
-@cache
-def _slice() -> bytes:
-    with TemporaryDirectory() as folder:
-        (path,) = write_series(Path(folder), shape=(1, 512, 512))
-        return data_set_of(Path(path))
-
-
-def _as_long(old: str, *parts: str) -> bytes:
-    """Another UID with the length of the old one, so that no length in the data set changes."""
-    return uid(*parts).ljust(len(old), "0")[: len(old)].encode()
-
-
-def send(objects: Mapping[str, bytes], *, port: int, called: str, associations: int) -> Sent:
-    """Store all objects, spread over so many associations at once; fails where one is not stored."""
+    `pid` is the receiver's process.
+    """
     uids = list(objects)
     start = _FORK.Barrier(associations)
     results = _FORK.SimpleQueue()
@@ -69,13 +46,19 @@ def send(objects: Mapping[str, bytes], *, port: int, called: str, associations: 
         )
         for k in range(associations)
     ]
+    before_s = family_s(pid)
     for sender in senders:
         sender.start()
     for sender in senders:
         sender.join(_WAIT_S)
     assert all(sender.exitcode == 0 for sender in senders), "an object was not stored"
-    began, ended, cpu_s = zip(*(results.get() for _ in senders), strict=True)
-    return Sent(len(objects) / (max(ended) - min(began)), sum(cpu_s) * 1e3 / len(objects))
+    began, ended, cpu_s, times_ms = zip(*(results.get() for _ in senders), strict=True)
+    return Sent(
+        len(objects) / (max(ended) - min(began)),
+        tuple(ms for times in times_ms for ms in times),
+        sum(cpu_s) * 1e3 / len(objects),
+        (family_s(pid) - before_s) * 1e3 / len(objects),
+    )
 
 
 def _send_share(share: Sequence[tuple[str, bytes]], port: int, called: str, start: Any, results: Any) -> None:
@@ -88,12 +71,14 @@ def _send_share(share: Sequence[tuple[str, bytes]], port: int, called: str, star
         longest = int.from_bytes(body[at : at + 4], "big") - _FRAGMENT_HEADER
         messages = [_message(uid, data_set, longest) for uid, data_set in share]
         start.wait()
-        began, cpu_s = time.monotonic(), time.process_time()
+        began, cpu_s, times_ms = time.monotonic(), time.process_time(), []
         for message in messages:
+            sent = time.monotonic()
             connection.sendall(message)
             _, answer = read_pdu(connection)
+            times_ms.append((time.monotonic() - sent) * 1e3)
             assert _SUCCESS in answer
-        results.put((began, time.monotonic(), time.process_time() - cpu_s))
+        results.put((began, time.monotonic(), time.process_time() - cpu_s, times_ms))
         connection.sendall(RELEASE)
         read_pdu(connection)
 
