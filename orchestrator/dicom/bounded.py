@@ -32,6 +32,8 @@ MAXIMUM_PDU_BYTES = 131_072
 MAXIMUM_NEGOTIATION_BYTES = 1 << 20
 MAXIMUM_COMMAND_BYTES = 1 << 16
 MAXIMUM_OBJECT_BYTES = 16 << 30
+MAXIMUM_HELD_BYTES = 2 << 30
+"""Of an object where it is not streamed but held in memory."""
 MAXIMUM_ANSWER_BYTES = 1 << 20
 FIRST_PDU_S = 10.0
 PDU_S = 30.0
@@ -238,8 +240,8 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self.dul.socket.send(P_DATA_TF(part).encode())
 
     def _new_room(self) -> list[int]:
-        takes_objects = self.assoc.is_acceptor and not self.assoc.dul.streams_objects
-        data_bytes = MAXIMUM_OBJECT_BYTES if takes_objects else MAXIMUM_ANSWER_BYTES
+        holds_objects = self.assoc.is_acceptor and not self.assoc.dul.streams_objects
+        data_bytes = MAXIMUM_HELD_BYTES if holds_objects else MAXIMUM_ANSWER_BYTES
         return [data_bytes, MAXIMUM_COMMAND_BYTES]
 
     def _give_up(self) -> None:

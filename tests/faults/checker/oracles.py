@@ -170,12 +170,15 @@ def _complete_sets(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def proven_is_there(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """O4: what counts as proven lies there, byte for byte."""
+    """O4: what counts as proven lies there, byte for byte; in the share a newer result takes an older one's name."""
     outputs = {row["id"]: row for row in evidence.rows["outputs"]}
-    for row in evidence.rows["deliveries"]:
-        if row["state"] != "proven":
-            continue
+    superseded = {row["id"] for row in evidence.rows["jobs"] if row["state"] == "superseded"}
+    proven = sorted((row for row in evidence.rows["deliveries"] if row["state"] == "proven"), key=lambda r: r["number"])
+    newest = {(row["destination"], outputs[row["output_id"]]["name"]): row["id"] for row in proven}
+    for row in proven:
         output = outputs[row["output_id"]]
+        if output["job_id"] in superseded and newest[row["destination"], output["name"]] != row["id"]:
+            continue
         kept = evidence.object_path(output["digest"])
         is_pacs = evidence.place.folders[row["destination"]] == "pacs"
         name = f"{output['sop_instance_uid']}.dcm" if is_pacs else output["name"]
