@@ -9,6 +9,7 @@ a state is fenced by the state it expects.
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,17 @@ if TYPE_CHECKING:
     from orchestrator.ports import Bell, Unit
 
 _BUSY_TIMEOUT_MS = 30_000
+_KEPT_FROM_WRITING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_PRIMARY_CODE = 0xFF
 _TRUSTED_FOR_S = 0.1
 """No database is killed and answers again in so short a time."""
 _RESTING_SINCE = "resting since"
@@ -126,11 +138,15 @@ class DatabaseRecords:
 
 @contextmanager
 def answering(engine: Engine) -> Iterator[None]:
-    """A PostgreSQL that does not answer, or ends the connection, is worth trying again."""
+    """A PostgreSQL that does not answer or hangs up is worth trying again; so is a SQLite that cannot write.
+
+    SQLite's other errors of that class are ours, such as a table that is not there.
+    """
     try:
         yield
     except (OperationalError, InterfaceError) as error:
-        if engine.dialect.name != "postgresql":
+        code = getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE
+        if engine.dialect.name != "postgresql" and code not in _KEPT_FROM_WRITING:
             raise
         raise Transient(Fault.DATABASE_UNREACHABLE) from error
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import resource
+import shutil
+import sqlite3
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from threading import Barrier, Event, Thread
@@ -12,6 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.domain.errors import Fault, Transient
 from orchestrator.domain.study import Header, Patient, RegionFact
 from orchestrator.ports import Association
 from orchestrator.store import records as store_records
@@ -432,4 +436,44 @@ def test_connections_that_died_while_they_rested_are_replaced_without_an_error(p
         )
     with records.reading() as unit:
         assert unit.studies.get("1.2.3.4.5") is None
+    records.close()
+
+
+@pytest.fixture
+def sqlite_file(tmp_path, empty_database):
+    return shutil.copy(empty_database, tmp_path / "records.db")
+
+
+def test_a_database_that_another_holds_too_long_may_be_asked_again(sqlite_file, monkeypatch):
+    monkeypatch.setattr(store_records, "_BUSY_TIMEOUT_MS", 50)
+    records = DatabaseRecords(open_engine(f"sqlite:///{sqlite_file}"))
+    with closing(sqlite3.connect(sqlite_file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Transient) as refusal:
+            received(records, ct())
+        assert refusal.value.fault is Fault.DATABASE_UNREACHABLE
+        other.execute("ROLLBACK")
+    assert received(records, ct()) == ["new"]
+    records.close()
+
+
+def test_a_database_without_room_may_be_asked_again_and_keeps_nothing_half(sqlite_file):
+    records = DatabaseRecords(open_engine(f"sqlite:///{sqlite_file}"))
+    assert received(records, ct("1.1")) == ["new"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(Transient) as refusal:
+            received(records, ct("1.2"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert refusal.value.fault is Fault.DATABASE_UNREACHABLE
+    assert received(records, ct("1.1"), ct("1.2")) == ["same", "new"]
+    records.close()
+
+
+def test_a_table_that_is_not_there_is_no_matter_of_waiting(tmp_path):
+    records = DatabaseRecords(open_engine(f"sqlite:///{tmp_path / 'none.db'}"))
+    with pytest.raises(DBAPIError):
+        due(records)
     records.close()
