@@ -52,6 +52,7 @@ _TRY_AGAIN_EVERY_S: Final = 0.75
 """What is new rings a bell; only back-offs and leases that end wait for this."""
 _STAFF_EVERY_S: Final = 20.0
 _DEAD_LETTERS_EVERY_S: Final = 10.0
+_SWEEP_EVERY_S: Final = 30.0
 _KEEP_EVERY_S: Final = 60.0
 _DEAD_LETTERS_AT_ONCE: Final = 1000
 
@@ -117,7 +118,7 @@ class System:
             Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S, None, has_stages),
             Duty("workers", partial(look_after_workers, self.staff()), _STAFF_EVERY_S),
             Duty("retiring", partial(retire_due, keeper), _KEEP_EVERY_S),
-            Duty("sweeping", partial(sweep, keeper), _KEEP_EVERY_S),
+            Duty("sweeping", partial(sweep, keeper), _SWEEP_EVERY_S),
             Duty("watermark", partial(watermark, keeper), _KEEP_EVERY_S),
         ]
         if self.settings.broker_url:

@@ -21,7 +21,8 @@ SHELVES: Final = 256
 SAFE_AGE_S: Final = 3600.0
 """An object is stored before the row that refers to it; a younger one is never swept."""
 
-ABANDONED_S: Final = 60.0
+ABANDONED_S: Final = 20.0
+"""A living writer holds a lock on its file; this is for file systems that know none."""
 
 _SHELVES_AT_ONCE: Final = 4
 _STUDIES_AT_ONCE: Final = 20
