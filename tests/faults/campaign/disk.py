@@ -38,14 +38,22 @@ class Disk:
             os.close(folder)
 
     def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", self.image, self.at], check=True)
+        """Raises PermissionError where that is not allowed, or no loop device can be had in time."""
+        _repeat(["mount", "-o", "loop", str(self.image), str(self.at)])
 
     def unmount(self) -> None:
         """Once nobody has a file of it open any more."""
-        deadline = time.monotonic() + BUSY_S
-        while subprocess.run(["umount", self.at], check=False, capture_output=True).returncode:
-            assert time.monotonic() < deadline, f"{self.at} is still in use"
-            time.sleep(0.1)
+        if self.at.is_mount():
+            _repeat(["umount", str(self.at)])
+
+
+def _repeat(command: list[str]) -> None:
+    """Others may take loop devices and open files at the same time: try for a while."""
+    deadline = time.monotonic() + BUSY_S
+    while (ran := subprocess.run(command, check=False, capture_output=True, text=True)).returncode:
+        if time.monotonic() > deadline or os.geteuid() != 0:
+            raise PermissionError(f"power cuts need root and a disk of their own: {ran.stderr.strip()}")
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -59,10 +67,6 @@ def disk(at: Path) -> Iterator[Disk]:
     made = Disk(image, at)
     try:
         made.mount()
-    except subprocess.CalledProcessError as error:
-        image.unlink()
-        raise PermissionError("power cuts need root and a loop device, to mount a disk of their own") from error
-    try:
         yield made
     finally:
         made.unmount()

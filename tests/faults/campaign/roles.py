@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 LOOK_S = 0.1
+GONE_S = 10.0
 SHORTEST_LIFE_S, LONGEST_PAUSE_S = 5.0, 3.0
 
 
@@ -88,9 +89,11 @@ class Roles:
         """The role and all below it are killed as the block begins, and nothing is started before it ends."""
         with self._tending:
             role = self.named[name]
-            kill([*role.below(), *role.pids])
+            killed = [*role.below(), *role.pids]
+            kill(killed)
             if role.process is not None:
                 role.process.wait()
+            wait_until_gone(killed)
             yield
 
     def stop(self) -> None:
@@ -134,6 +137,21 @@ def below(pid: int, word: str) -> list[int]:
         to_see += of_it
         found += [child for child in of_it if word in commands[child]]
     return found
+
+
+def wait_until_gone(pids: Sequence[int]) -> None:
+    """What a stage's process can see of a disk is in use until it has ended: it has mounts of its own."""
+    deadline = time.monotonic() + GONE_S
+    while any(_is_there(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a killed process does not end"
+        time.sleep(LOOK_S / 10)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def kill(pids: Sequence[int]) -> int:

@@ -153,7 +153,7 @@ def run_kept(mode: Mode, *, studies: int, seed: int, results: Path, control: Con
     folder = Path(tempfile.mkdtemp(prefix="tendon-campaign-"))
     verdict = run(folder, mode, studies=studies, seed=seed, control=control)
     if control or not verdict.violations:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a") as file:
         file.write(verdict.line() + "\n")
