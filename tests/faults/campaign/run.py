@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SENDERS = 2
 REST_S = 300.0
 """How long all may take to end after the last fault: back-off rises to 60 s."""
+MORE_FAULTS_S = 120.0
+"""For how long faults go on after the last image was sent."""
 CALM_S = 4.0
 """Mean time between the end of a fault and the next one."""
 
@@ -115,13 +117,19 @@ def _modalities(here: Site, studies: int, rng: random.Random, stopping: threadin
 
 
 def _chosen(here: Site, rng: random.Random, threads: list[threading.Thread]) -> Iterator[str]:
-    """Rounds of all kinds of faults, each in random order, for as long as anything is under way."""
+    """Rounds of all kinds of faults, each in random order, for as long as anything is under way.
+
+    What has not ended a while after the last image was sent is left in peace: then it ends, or never does.
+    """
+    sent_at_s: float | None = None
     while True:
         kinds = list(FAULTS[here.mode])
         rng.shuffle(kinds)
         for kind in kinds:
-            if not any(thread.is_alive() for thread in threads) and here.ended():
-                return
+            if not any(thread.is_alive() for thread in threads):
+                sent_at_s = sent_at_s or time.monotonic()
+                if here.ended() or time.monotonic() - sent_at_s > MORE_FAULTS_S:
+                    return
             yield kind
 
 
