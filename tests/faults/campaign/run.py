@@ -30,6 +30,8 @@ REST_S = 300.0
 """How long all may take to end after the last fault: back-off rises to 60 s."""
 MORE_FAULTS_S = 120.0
 """For how long faults go on after the last image was sent."""
+CONTROL_S = 20.0
+"""For how long either goes on where a safety was taken away: what is lost then never ends."""
 CALM_S = 4.0
 """Mean time between the end of a fault and the next one."""
 
@@ -90,7 +92,8 @@ def run(
         for thread in threads:
             thread.start()
         try:
-            for name in _chosen(here, rng, threads) if faults is None else faults:
+            more_faults_s, rest_s = (CONTROL_S, CONTROL_S) if control else (MORE_FAULTS_S, REST_S)
+            for name in _chosen(here, rng, threads, more_faults_s) if faults is None else faults:
                 time.sleep(rng.expovariate(1 / calm_s))
                 at_s = time.monotonic() - began
                 FAULTS[mode][name](here, rng)
@@ -98,7 +101,7 @@ def run(
             for thread in threads:
                 thread.join(REST_S)
             stopping.set()
-            verdict.settled_s = here.settle(REST_S)
+            verdict.settled_s = here.settle(rest_s)
             _judge(here, verdict, modalities)
         except sqlite3.DatabaseError as error:
             verdict.violations.append(Violation("O2", "the records", f"cannot be read any more: {error}"))
@@ -116,7 +119,7 @@ def _modalities(here: Site, studies: int, rng: random.Random, stopping: threadin
     ]
 
 
-def _chosen(here: Site, rng: random.Random, threads: list[threading.Thread]) -> Iterator[str]:
+def _chosen(here: Site, rng: random.Random, threads: list[threading.Thread], more_faults_s: float) -> Iterator[str]:
     """Rounds of all kinds of faults, each in random order, for as long as anything is under way.
 
     What has not ended a while after the last image was sent is left in peace: then it ends, or never does.
@@ -128,7 +131,7 @@ def _chosen(here: Site, rng: random.Random, threads: list[threading.Thread]) -> 
         for kind in kinds:
             if not any(thread.is_alive() for thread in threads):
                 sent_at_s = sent_at_s or time.monotonic()
-                if here.ended() or time.monotonic() - sent_at_s > MORE_FAULTS_S:
+                if here.ended() or time.monotonic() - sent_at_s > more_faults_s:
                     return
             yield kind
 
