@@ -101,7 +101,8 @@ class Reception:
 
         What several associations have to keep at the same time goes into one transaction.
         """
-        self._together.join(_Entry(association_id, header, stored))
+        marked = _marked(header, self._issuers.get(association_id, ""))
+        self._together.join(_Entry(association_id, marked, stored))
 
     def _keep(self, entries: Sequence[_Entry]) -> None:
         now = self.clock.now()
@@ -119,10 +120,6 @@ class Reception:
                     is_own=unit.studies.is_own(entry.header.sop_instance_uid),
                 )
                 unit.studies.add(instance, look_at=now + timedelta(seconds=self.quiet_s))
-
-    def marked(self, association_id: str, header: Header) -> Header:
-        """The header with what the association adds to it: see `_marked`."""
-        return _marked(header, self._issuers.get(association_id, ""))
 
     def close(self, association_id: str, outcome: str) -> None:
         """Note how the visit ended."""
@@ -183,7 +180,7 @@ class Arrival:
                 transfer_syntax_uid=self.transfer_syntax_uid,
             )
         stored = self._writer.commit()
-        self.reception.record(self.association_id, self.reception.marked(self.association_id, header), stored)
+        self.reception.record(self.association_id, header, stored)
 
     def drop(self) -> None:
         """Leave nothing of it; harmless once it is kept."""
