@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator import shipped
 from orchestrator.domain.errors import Broken, Fault
+from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due
 from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.announcing import Crier, announce_ready
@@ -22,19 +23,22 @@ from orchestrator.service.delivering import Dispatch, deliver_to, destinations_d
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.receiving import Reception
+from orchestrator.service.recording import Recorder, do_errands
 from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
 from orchestrator.service.staffing import Staff, look_after_workers
 from orchestrator.service.working import Workshop, fail_exhausted
+from orchestrator.settings import as_environment
 from orchestrator.store.catalog import FolderCatalog
 from orchestrator.store.clock import DatabaseClock
+from orchestrator.store.journal import JournalPacks, PackJournal
 from orchestrator.store.objects import DirectoryObjects
 from orchestrator.store.records import DatabaseRecords, answering, open_engine
 from orchestrator.store.schema import is_current, migrate
 from orchestrator.store.spool import free_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from orchestrator.broker import DeadLetter, DeadLetters
     from orchestrator.dicom.archive import Archive
     from orchestrator.dicom.scp import StorageScp
+    from orchestrator.keeping import Errand
     from orchestrator.ports import Catalog, Clock, Sender, Shelves
     from orchestrator.settings import Settings
 
@@ -165,26 +170,80 @@ class System:
         """By how many seconds this machine's clock is ahead of the database's; 0 where they are one."""
         return self.clock.skew_s() if isinstance(self.clock, DatabaseClock) else 0.0
 
-    def scp(self) -> StorageScp:
-        """The Storage SCP, not started. Visits that a dead process left open are closed."""
-        from orchestrator.dicom.facts import read_header
+    def scp(self) -> Receiver:
+        """The Storage SCP with its recorder, not started."""
+        from orchestrator.dicom.names import check_names
         from orchestrator.dicom.part10 import part10_prefix
         from orchestrator.dicom.scp import StorageScp
 
-        with self.records.transaction() as unit:
-            unit.studies.close_abandoned(self.clock.now())
+        journal = process = None
+        if isinstance(self.objects, DirectoryObjects):
+            process = RecorderProcess(as_environment(self.settings))
+            journal = PackJournal(self.settings.journal_dir, process.tell)
         reception = Reception(
             records=self.records,
             objects=self.objects,
             clock=self.clock,
             identifiers=self.identifiers,
-            read_header=read_header,
+            recorder=self._recorder(),
             prefix=part10_prefix,
+            check=check_names,
             addresses=_addresses,
             own_ae_title=self.settings.ae_title,
-            quiet_s=self.settings.quiet_seconds,
+            journal=journal,
         )
-        return StorageScp(self.settings.ae_title, self.settings.dicom_host, self.settings.dicom_port, reception)
+        scp = StorageScp(self.settings.ae_title, self.settings.dicom_host, self.settings.dicom_port, reception)
+        return Receiver(self, scp, journal, process)
+
+    def do_errands(self, errands: Sequence[Errand]) -> Sequence[Errand]:
+        """Record what is in the journal; returns what is left."""
+        return do_errands(self._recorder(), JournalPacks(self.settings.journal_dir), errands)
+
+    def _recorder(self) -> Recorder:
+        from orchestrator.dicom.facts import read_header
+
+        return Recorder(self.records, self.objects, self.clock, read_header, self.settings.quiet_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """The Storage SCP and what records the objects it takes in."""
+
+    system: System
+    storage: StorageScp
+    journal: PackJournal | None
+    recorder: RecorderProcess | None
+
+    def start(self) -> int:
+        """Listen; returns the port. Visits that a dead process left open are closed.
+
+        Raises Broken SETTING_INVALID, JOURNAL_IN_USE or JOURNAL_UNREADABLE.
+        """
+        now = self.system.clock.now()
+        if self.journal is None or self.recorder is None:
+            with self.system.records.transaction() as unit:
+                unit.studies.close_abandoned(now, opened_before=now)
+        else:
+            self.journal.recover(now)
+            self.recorder.start(self.journal.done, self.journal.lock)
+        return self.storage.start()
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Accept no more; what the recorder does not finish within the grace is done after the next start."""
+        self.storage.stop(grace_s)
+        if self.journal is not None and self.recorder is not None:
+            self.recorder.stop(grace_s)
+            self.journal.close()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it listens."""
+        return self.storage.is_alive
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether what is taken in becomes records in time."""
+        return self.recorder is None or self.recorder.is_keeping_up
 
 
 def open_rulebook() -> YamlRulebook:

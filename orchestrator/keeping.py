@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -38,6 +38,90 @@ class ObjectWriter(Protocol):
 
     def discard(self) -> None:
         """Leave no trace. Harmless after `commit`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An object as its peer named it, and where it came from; `prefix_bytes` stand before its data set.
+
+    `issuer` is whose patient ids the sender uses where the images do not say.
+    """
+
+    association_id: str
+    issuer: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    prefix_bytes: int
+    received_at: datetime
+
+
+class JournalEntry(Protocol):
+    """An object being written to the journal."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes. Raises as `ObjectWriter.commit`."""
+
+    def view(self) -> AbstractContextManager[memoryview]:
+        """All that was written so far."""
+
+    def commit(self, received: Received) -> None:
+        """Make bytes and facts durable; its record follows by itself. Raises as `ObjectWriter.commit`."""
+
+    def discard(self) -> None:
+        """Leave no trace. Harmless after `commit`."""
+
+
+class Journal(Protocol):
+    """What is received, durable at once in the order it comes; objects and records are made of it soon after."""
+
+    @property
+    def owed_bytes(self) -> int:
+        """How many bytes are still to become objects."""
+
+    @property
+    def largest_bytes(self) -> int:
+        """No larger object goes through the journal."""
+
+    def begin(self) -> JournalEntry:
+        """Start an object; waits a while where too much is owed. Raises Transient JOURNAL_FULL, STORAGE_LOW."""
+
+    def end(self, association_id: str, now: datetime, outcome: str) -> None:
+        """Have the end of an association noted after all that came in it."""
+
+
+ErrandKind = Literal["entry", "end", "abandoned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What the recorder is told: record the entry at a place of a pack, or note the end of a visit.
+
+    `abandoned`: the end of every visit that began before `at`, since the process that had it is gone.
+    """
+
+    kind: ErrandKind
+    pack: str = ""
+    place: int = 0
+    association_id: str = ""
+    outcome: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Journalled:
+    """An entry read back: `data` is the whole object, valid while its journal is open."""
+
+    received: Received
+    stored: StoredObject
+    data: memoryview
+
+
+class Packs(Protocol):
+    """The journal as its recorder reads it."""
+
+    def opened(self, errands: Sequence[Errand]) -> AbstractContextManager[Sequence[Journalled]]:
+        """The entries of these errands. Raises Broken JOURNAL_UNREADABLE, or OSError."""
 
 
 class Keeping(Protocol):

@@ -208,8 +208,8 @@ class Studies(Protocol):
     def association(self, association_id: str) -> Association | None:
         """The visit."""
 
-    def close_abandoned(self, now: datetime) -> int:
-        """Close visits whose process died; returns how many."""
+    def close_abandoned(self, now: datetime, *, opened_before: datetime) -> int:
+        """Close visits that began before then, whose process died; returns how many."""
 
     def add(self, instance: Instance, look_at: datetime) -> Added:
         """Note an instance; its series is looked at for readiness from `look_at` on.

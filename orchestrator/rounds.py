@@ -7,12 +7,11 @@ destination never keeps a study from being routed.
 from __future__ import annotations
 
 import logging
-import traceback
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.domain.errors import Transient
+from orchestrator.domain.errors import Transient, where
 from orchestrator.service.routing import due_studies, put_off, route_study
 
 if TYPE_CHECKING:
@@ -147,9 +146,3 @@ class Couriers:
             _log.warning("delivering to %s: %s", name, error)
         except Exception as error:  # noqa: BLE001 - what is due stays due and is tried in the next round
             _log.error("delivering to %s failed: %s", name, where(error))
-
-
-def where(error: Exception) -> str:
-    """Kind and place of an error for the log; its text may quote records, so it stays out."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {place.name}, line {place.lineno} of {place.filename}"

@@ -61,6 +61,11 @@ class Settings:
         return self.data_dir / "objects"
 
     @property
+    def journal_dir(self) -> Path:
+        """Where what is received stays until it is objects and records; on one disk with the objects."""
+        return self.objects_dir / "journal"
+
+    @property
     def work_dir(self) -> Path:
         """Where stages run; emptied at start."""
         return self.data_dir / "work"

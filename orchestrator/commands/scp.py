@@ -24,7 +24,8 @@ def run(_: argparse.Namespace) -> int:
         scp = system.scp()
         port = scp.start()
         try:
-            with monitored(system, system.settings.health_port, {"listening": lambda: scp.is_alive}):
+            checks = {"listening": lambda: scp.is_alive, "recorder": lambda: scp.is_recording}
+            with monitored(system, system.settings.health_port, checks):
                 announce(f"Tendon receives as {system.settings.ae_title} on {system.settings.dicom_host}:{port}")
                 stopping.wait()
         finally:

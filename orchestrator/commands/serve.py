@@ -103,7 +103,11 @@ def embedded(system: System) -> Iterator[Running]:
     """The whole system in this process and one child; everything is stopped at the end."""
     scp, rounds = system.scp(), system.rounds(_HOLDER)
     worker = WorkerProcess(settings.as_environment(system.settings))
-    checks = {"worker": lambda: worker.is_alive, "rounds": lambda: rounds.is_alive}
+    checks = {
+        "recorder": lambda: scp.is_recording,
+        "rounds": lambda: rounds.is_alive,
+        "worker": lambda: worker.is_alive,
+    }
     dicom_port = scp.start()
     rounds.start()
     worker.start()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from pathlib import Path
 from threading import Event
-from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pynetdicom import evt
@@ -14,7 +12,7 @@ from pynetdicom import evt
 from orchestrator.dicom.bounded import BoundedDul
 from orchestrator.dicom.listener import Listener
 from orchestrator.dicom.stream import IS_KNOWN, StreamDul
-from orchestrator.domain.errors import Fault, Refused, TendonError
+from orchestrator.domain.errors import Fault, Refused, TendonError, where
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -25,9 +23,12 @@ if TYPE_CHECKING:
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 _STATUS = {
+    Fault.JOURNAL_FULL: OUT_OF_RESOURCES,
+    Fault.NOT_AS_NAMED: DOES_NOT_MATCH,
     Fault.STORAGE_LOW: OUT_OF_RESOURCES,
     Fault.STORE_FAILED: OUT_OF_RESOURCES,
     Fault.OBJECTS_UNREACHABLE: OUT_OF_RESOURCES,
@@ -101,7 +102,7 @@ class StorageScp:
             try:
                 self._reception.close(association_id, outcome)
             except Exception as error:  # noqa: BLE001 - whatever keeps it from being noted now may be over soon
-                LOG.error("the end of an association could not be noted: %s", _where(error))  # noqa: TRY400
+                LOG.error("the end of an association could not be noted: %s", where(error))  # noqa: TRY400
             else:
                 return
             if self._stopping.wait(_CLOSE_AGAIN_S):
@@ -146,11 +147,5 @@ def _status_of(error: Exception) -> int:
         if not isinstance(error, Refused):
             LOG.error("an object could not be stored: %s", error.code)
         return _STATUS.get(error.fault, PROCESSING_FAILURE)
-    LOG.error("an object could not be stored: %s", _where(error))
+    LOG.error("an object could not be stored: %s", where(error))
     return OUT_OF_RESOURCES if isinstance(error, OSError) else PROCESSING_FAILURE
-
-
-def _where(error: Exception) -> str:
-    """An error's type and place: its message might hold what the peer sent."""
-    last = extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}"

@@ -12,6 +12,7 @@ Each error carries a `Fault`: a stable code, used in the API, the log and the ma
 from __future__ import annotations
 
 import errno
+import traceback
 from dataclasses import dataclass
 from enum import Enum
 
@@ -36,6 +37,26 @@ class Fault(Enum):
     STORAGE_LOW = Meaning("TND-1004", "too little free space to accept more", "free space in the data folder")
     STORE_FAILED = Meaning("TND-1005", "the object could not be stored", "see the service's log; then send again")
     UNKNOWN_PEER = Meaning("TND-1007", "this sender is not on the list", "add the node with may_send: true")
+
+    JOURNAL_FULL = Meaning(
+        "TND-1010",
+        "records cannot be kept as fast as objects come",
+        "see the log of the recorder and the database; the sender tries again",
+    )
+    JOURNAL_IN_USE = Meaning(
+        "TND-1011", "another process receives into the same data folder", "run one SCP for each data folder"
+    )
+    JOURNAL_UNREADABLE = Meaning(
+        "TND-1012",
+        "what was received before the restart cannot be read",
+        "start the version of Tendon that wrote it, let it finish, then start this one",
+    )
+    NOT_AS_NAMED = Meaning(
+        "TND-1013", "the data set is of another class or instance than announced", "correct the sender"
+    )
+    NOT_RECORDED = Meaning(
+        "TND-1014", "an object that was accepted cannot be recorded", "see the recorder's log; it tries again"
+    )
 
     RULE_INVALID = Meaning("TND-2001", "the rule text is not valid", "correct the rule at the path named")
     UNKNOWN_PIPELINE = Meaning("TND-2002", "no such pipeline is installed", "install it or correct the name")
@@ -158,3 +179,9 @@ class Transient(TendonError):
 
 class Broken(TendonError):
     """An operator must act."""
+
+
+def where(error: Exception) -> str:
+    """Kind and place of an error for the log; its text may quote records or what a peer sent, so it stays out."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {place.name}, line {place.lineno} of {place.filename}"

@@ -1,23 +1,23 @@
-"""An instance arrives: object and record durable, or a refusal (I1)."""
+"""An instance arrives: bytes and facts durable, or a refusal (I1)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.domain.errors import Broken, Fault, Refused, TendonError
-from orchestrator.domain.study import Instance
+from orchestrator.domain.errors import Fault, Refused, TendonError
+from orchestrator.keeping import Received
 from orchestrator.ports import Association
+from orchestrator.service.recording import Entry
 from orchestrator.service.together import Together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from orchestrator.domain.delivery import Node
-    from orchestrator.domain.study import Header
-    from orchestrator.keeping import ObjectWriter, StoredObject
-    from orchestrator.ports import Clock, HeaderReader, Identifiers, Objects, Records
+    from orchestrator.keeping import Journal, JournalEntry, ObjectWriter
+    from orchestrator.ports import Clock, Identifiers, Objects, Records
+    from orchestrator.service.recording import Recorder
 
 RESERVE_BYTES: Final = 1 << 30
 PIECE_BYTES: Final = 1 << 20
@@ -25,42 +25,30 @@ PIECE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """What is to be kept of one object."""
-
-    association_id: str
-    header: Header
-    stored: StoredObject
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What nobody else may decide on meanwhile."""
-        return self.stored.digest, self.header.sop_instance_uid, self.header.study_uid
-
-
-@dataclass(frozen=True, slots=True)
 class Reception:
     """What the Storage SCP asks: may this peer speak, and keep this object.
 
-    `prefix` gives the bytes that turn a data set into a Part 10 file; `addresses` resolves a
-    node's host. A caller is a node when AE title and address agree; its port does not matter.
+    `prefix` gives the bytes that turn a data set into a Part 10 file; `check` raises Refused where the first bytes of a
+    data set name another class or instance than announced; `addresses` resolves a node's host. A caller is a node when
+    AE title and address agree; its port does not matter. Without a journal each object is recorded as it comes.
     """
 
     records: Records
     objects: Objects
     clock: Clock
     identifiers: Identifiers
-    read_header: HeaderReader
+    recorder: Recorder
     prefix: Callable[[str, str, str], bytes]
+    check: Callable[[bytes | memoryview, str, str, str], None]
     addresses: Callable[[str], frozenset[str]]
     own_ae_title: str
-    quiet_s: float
+    journal: Journal | None = None
     reserve_bytes: int = RESERVE_BYTES
     _issuers: dict[str, str] = field(default_factory=dict)
-    _together: Together[_Entry] = field(init=False)
+    _together: Together[Entry] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_together", Together(self._keep))
+        object.__setattr__(self, "_together", Together(self.recorder.keep))
 
     def open(self, calling_ae: str, address: str) -> str:
         """Admit a peer; gives the association's id. Raises Refused UNKNOWN_PEER."""
@@ -91,41 +79,42 @@ class Reception:
     def begin(
         self, association_id: str, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
     ) -> Arrival:
-        """An object is about to come. Raises Refused STORAGE_LOW, Broken STORE_FAILED, Transient STORAGE_LOW."""
-        arrival = Arrival(self, association_id, sop_class_uid, sop_instance_uid, transfer_syntax_uid)
-        arrival.open()
+        """An object is about to come. Raises Refused STORAGE_LOW, Broken STORE_FAILED, Transient as the journal."""
+        prefix = self.prefix(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        received = Received(
+            association_id,
+            self._issuers.get(association_id, ""),
+            sop_class_uid,
+            sop_instance_uid,
+            transfer_syntax_uid,
+            len(prefix),
+            self.clock.now(),
+        )
+        arrival = Arrival(self, received)
+        arrival.open(prefix)
         return arrival
 
-    def record(self, association_id: str, header: Header, stored: StoredObject) -> None:
-        """Keep the record of an object that is stored. Raises Broken STORE_FAILED, Transient DATABASE_UNREACHABLE.
+    def record(self, entry: Entry) -> None:
+        """Keep the record of an object that is stored. Raises as `Recorder.keep`.
 
         What several associations have to keep at the same time goes into one transaction.
         """
-        marked = _marked(header, self._issuers.get(association_id, ""))
-        self._together.join(_Entry(association_id, marked, stored))
+        self._together.join(entry)
 
-    def _keep(self, entries: Sequence[_Entry]) -> None:
-        now = self.clock.now()
-        with self.records.transaction() as unit:
-            unit.studies.hold(*{name for entry in entries for name in entry.names})
-            for entry in entries:
-                if not self.objects.holds(entry.stored.digest):
-                    raise Broken(Fault.STORE_FAILED, "the object was swept before its record was kept")
-                instance = Instance(
-                    header=entry.header,
-                    digest=entry.stored.digest,
-                    size=entry.stored.size,
-                    received_at=now,
-                    association_id=entry.association_id,
-                    is_own=unit.studies.is_own(entry.header.sop_instance_uid),
-                )
-                unit.studies.add(instance, look_at=now + timedelta(seconds=self.quiet_s))
+    def free_bytes(self) -> int:
+        """What may still be taken in once all that is owed has become objects."""
+        owed_bytes = self.journal.owed_bytes if self.journal else 0
+        return self.objects.free_bytes() - owed_bytes
 
     def close(self, association_id: str, outcome: str) -> None:
-        """Note how the visit ended."""
+        """Note how the visit ended, after all that came in it. Raises Transient DATABASE_UNREACHABLE."""
+        now = self.clock.now()
+        if self.journal is not None:
+            self.journal.end(association_id, now, outcome)
+        else:
+            with self.records.transaction() as unit:
+                unit.studies.close_association(association_id, now, outcome)
         self._issuers.pop(association_id, None)
-        with self.records.transaction() as unit:
-            unit.studies.close_association(association_id, self.clock.now(), outcome)
 
 
 @dataclass(slots=True)
@@ -133,64 +122,77 @@ class Arrival:
     """One object on its way in; nothing of it is held, and nothing is left of it unless it is finished."""
 
     reception: Reception
-    association_id: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    _writer: ObjectWriter = field(init=False)
-    _prefix_bytes: int = 0
+    received: Received
+    _entry: JournalEntry | None = None
+    _writer: ObjectWriter | None = None
     _size_bytes: int = 0
     _room_bytes: int = 0
 
-    def open(self) -> None:
-        """Look for room, and begin the file with what stands before the data set."""
+    def open(self, prefix: bytes) -> None:
+        """Look for room, and begin with what stands before the data set."""
         self._look_for_room()
-        prefix = self.reception.prefix(self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid)
-        self._prefix_bytes = len(prefix)
-        self._writer = self.reception.objects.begin()
+        journal = self.reception.journal
+        if journal is not None:
+            self._entry = journal.begin()
+        else:
+            self._writer = self.reception.objects.begin()
         try:
-            self._writer.write(prefix)
+            self._append(prefix)
         except TendonError:
-            self._writer.discard()
+            self.drop()
             raise
 
     def write(self, part: bytes | memoryview) -> None:
-        """The next bytes of the data set. Raises as `Reception.begin`."""
+        """The next bytes of the data set. Raises as `Reception.begin`, and Refused NOT_AS_NAMED."""
+        if not self._size_bytes:
+            names = self.received
+            self.reception.check(part, names.transfer_syntax_uid, names.sop_class_uid, names.sop_instance_uid)
         if self._size_bytes + len(part) > self._room_bytes:
             self._look_for_room()
-        self._writer.write(part)
+        self._append(part)
         self._size_bytes += len(part)
 
     def _look_for_room(self) -> None:
         """Whether there is room for another piece beside the reserve; asked once for each."""
-        if self.reception.objects.free_bytes() - PIECE_BYTES < self.reception.reserve_bytes:
+        if self.reception.free_bytes() - PIECE_BYTES < self.reception.reserve_bytes:
             raise Refused(Fault.STORAGE_LOW)
         self._room_bytes = self._size_bytes + PIECE_BYTES
 
-    def finish(self) -> None:
-        """Keep it. When this returns, bytes and record survive a power cut.
+    def _append(self, part: bytes | memoryview) -> None:
+        if self._entry is not None:
+            assert self.reception.journal is not None, "it was begun there"
+            whole_bytes = self.received.prefix_bytes + self._size_bytes + len(part)
+            if whole_bytes <= self.reception.journal.largest_bytes:
+                self._entry.write(part)
+                return
+            self._leave_the_journal(self._entry)
+        assert self._writer is not None, "the object is finished"
+        self._writer.write(part)
 
-        Raises Broken STORE_FAILED, Transient STORAGE_LOW or OBJECTS_UNREACHABLE.
+    def _leave_the_journal(self, entry: JournalEntry) -> None:
+        """What is too large for the journal becomes an object at once: there the cost of each object is small."""
+        self._writer = self.reception.objects.begin()
+        with entry.view() as written:
+            self._writer.write(written)
+        entry.discard()
+        self._entry = None
+
+    def finish(self) -> None:
+        """Keep it. When this returns, bytes and facts survive a power cut.
+
+        Raises Broken STORE_FAILED, Transient STORAGE_LOW, OBJECTS_UNREACHABLE or DATABASE_UNREACHABLE.
         """
-        with self._writer.view() as written, written[self._prefix_bytes :] as data_set:
-            header = self.reception.read_header(
-                data_set,
-                sop_class_uid=self.sop_class_uid,
-                sop_instance_uid=self.sop_instance_uid,
-                transfer_syntax_uid=self.transfer_syntax_uid,
-            )
+        if self._entry is not None:
+            self._entry.commit(self.received)
+            return
+        assert self._writer is not None, "finished once"
+        with self._writer.view() as written, written[self.received.prefix_bytes :] as data_set:
+            header = self.reception.recorder.header_of(self.received, data_set)
         stored = self._writer.commit()
-        self.reception.record(self.association_id, header, stored)
+        self.reception.record(Entry(self.received.association_id, header, stored, self.received.received_at))
 
     def drop(self) -> None:
         """Leave nothing of it; harmless once it is kept."""
-        self._writer.discard()
-
-
-def _marked(header: Header, issuer: str) -> Header:
-    """The header with the node's issuer where the images name none, and marked when it names no study."""
-    if not header.unreadable and not (header.study_uid and header.series_uid):
-        header = replace(header, unreadable=Fault.NO_IDENTITY.value.meaning)
-    if header.patient.id and not header.patient.issuer and issuer:
-        header = replace(header, patient=replace(header.patient, issuer=issuer))
-    return header
+        for begun in (self._entry, self._writer):
+            if begun is not None:
+                begun.discard()

@@ -84,10 +84,10 @@ class StudyRows:
         row = self._connection.execute(select(associations).where(associations.c.id == association_id)).one_or_none()
         return None if row is None else Association(**row._mapping)  # noqa: SLF001
 
-    def close_abandoned(self, now: datetime) -> int:
+    def close_abandoned(self, now: datetime, *, opened_before: datetime) -> int:
         closed = self._connection.execute(
             update(associations)
-            .where(associations.c.closed_at.is_(None))
+            .where(associations.c.closed_at.is_(None), associations.c.opened_at < opened_before)
             .values(closed_at=now, outcome="the receiving process ended")
         )
         ring(self._connection)

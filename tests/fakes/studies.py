@@ -35,8 +35,9 @@ class MemoryStudies:
     def association(self, association_id: str) -> Association | None:
         return self._state.associations.get(association_id)
 
-    def close_abandoned(self, now: datetime) -> int:
-        abandoned = [a.id for a in self._state.associations.values() if a.closed_at is None]
+    def close_abandoned(self, now: datetime, *, opened_before: datetime) -> int:
+        open_visits = [a for a in self._state.associations.values() if a.closed_at is None]
+        abandoned = [a.id for a in open_visits if a.opened_at < opened_before]
         for identifier in abandoned:
             self.close_association(identifier, now, "the receiving process ended")
         return len(abandoned)

@@ -13,6 +13,7 @@ from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.delivering import Dispatch, deliver_due
 from orchestrator.service.operating import replace_site
 from orchestrator.service.receiving import Reception
+from orchestrator.service.recording import Recorder
 from orchestrator.service.routing import Router, due_studies, route_study
 from orchestrator.service.working import Workshop, claim_stage, complete_report, complete_stage
 from tests.fakes.destinations import MemorySender
@@ -111,12 +112,16 @@ class FakeSystem:
             objects=self.objects,
             clock=self.clock,
             identifiers=self.identifiers,
-            read_header=self.headers,
+            recorder=self.recorder,
             prefix=lambda sop_class, instance, syntax: f"DICM {instance} ".encode(),
             addresses=addresses,
+            check=lambda *_: None,
             own_ae_title="TENDON",
-            quiet_s=QUIET_S,
         )
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        return Recorder(self.records, self.objects, self.clock, self.headers, QUIET_S)
 
     @cached_property
     def router(self) -> Router:

@@ -1,0 +1,249 @@
+"""The port `Journal` in packs of a folder: what is acknowledged before it is an object with a record (I1).
+
+Whoever receives an object writes it to a pack that nobody else writes to meanwhile, and is done when that is durable.
+The recorder is told of each entry, makes objects and records of them in the order they came, and says which are done;
+a pack of which nothing is needed any more is written over. What a process leaves behind when it dies, the next one
+hands on before anything else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import secrets
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+from threading import Condition
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from orchestrator.domain.errors import Broken, Fault, Transient
+from orchestrator.keeping import Errand, StoredObject
+from orchestrator.store.packs import BLOCK_BYTES, LARGEST_BYTES, SUFFIX, Pack, opened
+from orchestrator.store.spool import not_stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from orchestrator.keeping import JournalEntry, Journalled, Received
+
+MOST_OWED_BYTES: Final = 1 << 30
+MOST_OWED: Final = 20_000
+PATIENCE_S: Final = 20.0
+"""How long a peer waits for the recorder before it is told to come again later."""
+
+_LOCK_PATIENCE_S: Final = 60.0
+_LOCK: Final = "lock"
+_KEPT: Final = 4
+"""So many packs of which nothing is needed are kept for the next objects."""
+
+
+class _Owed(NamedTuple):
+    """An entry of which no record is kept yet."""
+
+    pack: Pack
+    size: int
+
+
+class PackJournal:
+    """The journal in a folder, which only one process has at a time; `tell(number, errand)` tells the recorder."""
+
+    def __init__(self, folder: Path, tell: Callable[[int, Errand], None], patience_s: float = PATIENCE_S) -> None:
+        """Raises Broken JOURNAL_IN_USE where another process keeps the folder."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._tell = tell
+        self._patience_s = patience_s
+        self._numbers = count(1)
+        self._change = Condition()
+        self._free: list[Pack] = []
+        self._owed: dict[int, _Owed] = {}
+        self._owed_bytes = 0
+        self.lock = _locked(folder / _LOCK)
+        """A descriptor that keeps the folder for as long as any process has it."""
+
+    @property
+    def owed_bytes(self) -> int:
+        return self._owed_bytes
+
+    @property
+    def largest_bytes(self) -> int:
+        return LARGEST_BYTES
+
+    def recover(self, before: datetime) -> int:
+        """Hand on what dead processes left, then the end of all visits that began before; returns how many objects.
+
+        Raises Broken JOURNAL_UNREADABLE where another version of Tendon wrote it.
+        """
+        found = 0
+        for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda left: left.stat().st_mtime_ns):
+            with opened(path) as left:
+                places = [(at, entry.stored.size) for at, entry in left.places()]
+            pack = Pack(path, is_new=False)
+            for at, size in places:
+                self._owe(pack, at, size)
+            found += len(places)
+            self._settle(pack)
+        self._tell(next(self._numbers), Errand("abandoned", at=before))
+        return found
+
+    def begin(self) -> JournalEntry:
+        with self._change:
+            if not self._change.wait_for(self._has_room, self._patience_s):
+                raise Transient(Fault.JOURNAL_FULL)
+            pack = self._free.pop() if self._free else None
+            if pack is not None:
+                pack.is_writing = True
+        try:
+            pack = pack or Pack(self._folder / (secrets.token_hex(16) + SUFFIX))
+            pack.is_writing = True
+            if not pack.owed:
+                pack.begin_again()
+        except OSError as error:
+            if pack is not None:
+                pack.is_closed = True
+                self.give_back(pack)
+            raise not_stored(error) from error
+        return _Entry(self, pack)
+
+    def _has_room(self) -> bool:
+        return self._owed_bytes < MOST_OWED_BYTES and len(self._owed) < MOST_OWED
+
+    def end(self, association_id: str, now: datetime, outcome: str) -> None:
+        self._tell(next(self._numbers), Errand("end", association_id=association_id, at=now, outcome=outcome))
+
+    def keep(self, pack: Pack, received: Received, stored: StoredObject) -> None:
+        """Make the entry durable that stands at the end of the pack, and have it recorded. Raises OSError."""
+        self._owe(pack, pack.append(received, stored), stored.size)
+
+    def _owe(self, pack: Pack, at: int, size: int) -> None:
+        number = next(self._numbers)
+        with self._change:
+            self._owed[number] = _Owed(pack, size)
+            self._owed_bytes += size
+            pack.owed += 1
+        self._tell(number, Errand("entry", pack=pack.path.name, place=at))
+
+    def give_back(self, pack: Pack) -> None:
+        """Nobody writes to the pack any more."""
+        pack.is_writing = False
+        self._settle(pack)
+
+    def done(self, numbers: Iterable[int]) -> None:
+        """The recorder has done these."""
+        with self._change:
+            for number in numbers:
+                owed = self._owed.pop(number, None)
+                if owed is not None:
+                    self._owed_bytes -= owed.size
+                    owed.pack.owed -= 1
+                    self._settle(owed.pack)
+            self._change.notify_all()
+
+    def _settle(self, pack: Pack) -> None:
+        """Have a pack that nobody writes to written again, as soon and as long as it may be."""
+        with self._change:
+            if pack.is_writing:
+                return
+            if not pack.owed:
+                with suppress(OSError):
+                    pack.forget()
+            is_free = pack in self._free
+            is_spare = not pack.owed and (pack.is_closed or len(self._free) - is_free >= _KEPT)
+            if is_spare:
+                pack.remove()
+            if is_free and is_spare:
+                self._free.remove(pack)
+            elif not is_free and not is_spare and pack.has_room:
+                self._free.append(pack)
+
+    def close(self) -> None:
+        """Leave the folder to others, with what is still owed in it."""
+        with self._change:
+            for pack in self._free:
+                if not pack.owed:
+                    pack.remove()
+            self._free.clear()
+        os.close(self.lock)
+
+
+def _locked(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                os.close(handle)
+                raise Broken(Fault.JOURNAL_IN_USE) from error
+            time.sleep(0.05)
+        else:
+            return handle
+
+
+class JournalPacks:
+    """The port `Packs`: entries as the recorder reads them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def opened(self, errands: Sequence[Errand]) -> Iterator[list[Journalled]]:
+        with ExitStack() as stack:
+            packs = {name: stack.enter_context(opened(self._folder / name)) for name in {e.pack for e in errands}}
+            found = [packs[errand.pack].entry(errand.place) for errand in errands]
+            whole = [entry for entry in found if entry is not None]
+            if len(whole) < len(errands):
+                raise Broken(Fault.JOURNAL_UNREADABLE)
+            yield whole
+
+
+class _Entry:
+    """The port `JournalEntry` behind the last entry of a pack."""
+
+    def __init__(self, journal: PackJournal, pack: Pack) -> None:
+        self._journal = journal
+        self._pack: Pack | None = pack
+        self._start = pack.end + BLOCK_BYTES
+        self._size = 0
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> None:
+        assert self._pack is not None, "the object is already committed"
+        written = 0
+        try:
+            while written < len(data):
+                written += os.pwrite(self._pack.handle, data[written:], self._start + self._size + written)
+        except OSError as error:
+            raise not_stored(error) from error
+        self._hash.update(data)
+        self._size += len(data)
+
+    @contextmanager
+    def view(self) -> Iterator[memoryview]:
+        assert self._pack is not None, "the object is already committed"
+        with (
+            mmap.mmap(self._pack.handle, 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as whole,
+            whole[self._start : self._start + self._size] as written,
+        ):
+            yield written
+
+    def commit(self, received: Received) -> None:
+        assert self._pack is not None, "the object is already committed"
+        try:
+            self._journal.keep(self._pack, received, StoredObject(self._hash.hexdigest(), self._size))
+        except OSError as error:
+            raise not_stored(error) from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        pack, self._pack = self._pack, None
+        if pack is not None:
+            self._journal.give_back(pack)

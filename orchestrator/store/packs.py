@@ -1,0 +1,166 @@
+"""Packs: files of a journal's folder that hold whole objects one after the other, each behind a block of its facts.
+
+An entry counts when its block is whole: it names the pack's present use, its own size and the digest of its bytes,
+and is written after them. Packs are written over again and again, since writing where bytes stand already needs no
+commit of the file system's own journal; the random mark of each use tells its entries from those of earlier ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import secrets
+import struct
+import zlib
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from orchestrator.domain.errors import Broken, Fault
+from orchestrator.keeping import Journalled, Received, StoredObject
+from orchestrator.store.objects import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PACK_BYTES: Final = 32 << 20
+LARGEST_BYTES: Final = 8 << 20
+"""Of an object in a pack."""
+
+BLOCK_BYTES: Final = 4096
+SUFFIX: Final = ".pack"
+
+_MAGIC: Final = b"TENDON-1"
+_USE_BYTES: Final = 16
+_HEAD: Final = struct.Struct("<8s16sQL")
+_CRC: Final = struct.Struct("<L")
+
+
+class Pack:
+    """One pack as its writer has it; only one entry is written at a time.
+
+    `owed` of its entries are still needed. `is_closed`: no more are to be written.
+    """
+
+    def __init__(self, path: Path, *, is_new: bool = True) -> None:
+        """Make a new one, or take up one that is there, closed. Raises OSError."""
+        self.path = path
+        self.handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o600)
+        self.end = self.owed = 0
+        self.is_writing = False
+        self.is_closed = not is_new
+        self._use = bytes(_USE_BYTES)
+        if is_new:
+            try:
+                os.posix_fallocate(self.handle, 0, PACK_BYTES)
+                os.fsync(self.handle)
+                sync_folder(path.parent)
+            except OSError:
+                self.remove()
+                raise
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another entry of any size may be written."""
+        return not self.is_closed and self.end + BLOCK_BYTES + LARGEST_BYTES <= PACK_BYTES
+
+    def begin_again(self) -> None:
+        """Write from its beginning on: nothing in it is needed any more. Raises OSError."""
+        self._use = secrets.token_bytes(_USE_BYTES)
+        os.pwrite(self.handle, _MAGIC + self._use, 0)
+        self.end = BLOCK_BYTES
+
+    def forget(self) -> None:
+        """Whoever finds it later finds nothing in it. Raises OSError."""
+        os.pwrite(self.handle, bytes(_USE_BYTES), len(_MAGIC))
+        self.end = 0
+
+    def append(self, received: Received, stored: StoredObject) -> int:
+        """Make the entry durable whose bytes stand after the block at `end`; returns where it begins.
+
+        Raises OSError: nobody knows then what is durable, so the pack is closed.
+        """
+        facts = {**asdict(received), "received_at": received.received_at.isoformat(), "digest": stored.digest}
+        block = _block(self._use, facts, stored.size)
+        at = self.end
+        try:
+            os.pwrite(self.handle, block, at)
+            os.fdatasync(self.handle)
+        except OSError:
+            self.is_closed = True
+            with suppress(OSError):
+                os.pwrite(self.handle, bytes(BLOCK_BYTES), at)
+            raise
+        self.end = _after(at, stored.size)
+        return at
+
+    def remove(self) -> None:
+        """Close and remove it."""
+        with suppress(OSError):
+            os.close(self.handle)
+            self.path.unlink(missing_ok=True)
+
+
+def _block(use: bytes, facts: dict[str, Any], size: int) -> bytes:
+    text = json.dumps(facts, separators=(",", ":")).encode()
+    block = _HEAD.pack(_MAGIC, use, size, len(text)) + text
+    if len(block) + _CRC.size > BLOCK_BYTES:
+        raise Broken(Fault.STORE_FAILED, "the names of the object are too long")
+    return block + _CRC.pack(zlib.crc32(block))
+
+
+def _after(at: int, size: int) -> int:
+    """Where the entry after the one at this place begins."""
+    return at + BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+class OpenPack:
+    """One pack as a reader has it, mapped whole."""
+
+    def __init__(self, mapped: memoryview) -> None:
+        self._mapped = mapped
+        magic = bytes(mapped[: len(_MAGIC)])
+        if magic not in (_MAGIC, bytes(len(_MAGIC))):
+            raise Broken(Fault.JOURNAL_UNREADABLE)
+        self._use = bytes(mapped[len(_MAGIC) : len(_MAGIC) + _USE_BYTES])
+
+    def entry(self, at: int) -> Journalled | None:
+        """The entry at this place; None where there is no whole block of the pack's present use."""
+        if not any(self._use) or at + BLOCK_BYTES > len(self._mapped):
+            return None
+        block = self._mapped[at : at + BLOCK_BYTES]
+        magic, use, size, length = _HEAD.unpack_from(block)
+        end = _HEAD.size + length
+        if (magic, use) != (_MAGIC, self._use) or end + _CRC.size > BLOCK_BYTES:
+            return None
+        if _CRC.unpack_from(block, end)[0] != zlib.crc32(block[:end]) or at + BLOCK_BYTES + size > len(self._mapped):
+            return None
+        facts = json.loads(bytes(block[_HEAD.size : end]))
+        stored = StoredObject(facts.pop("digest"), size)
+        received = Received(**{**facts, "received_at": datetime.fromisoformat(facts["received_at"])})
+        return Journalled(received, stored, self._mapped[at + BLOCK_BYTES : at + BLOCK_BYTES + size])
+
+    def places(self) -> Iterator[tuple[int, Journalled]]:
+        """All entries and where they begin, as far as their bytes are whole."""
+        at = BLOCK_BYTES
+        while (found := self.entry(at)) is not None:
+            if hashlib.sha256(found.data).hexdigest() != found.stored.digest:
+                return
+            yield at, found
+            at = _after(at, found.stored.size)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[OpenPack]:
+    """A pack to read. Raises OSError, Broken JOURNAL_UNREADABLE."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        yield OpenPack(memoryview(mapped))
+    finally:
+        with suppress(BufferError):
+            mapped.close()
