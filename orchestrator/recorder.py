@@ -70,6 +70,12 @@ class RecorderProcess:
             self._send()
 
     @property
+    def pid(self) -> int | None:
+        """The process in charge now."""
+        process = self._process
+        return process.pid if process else None
+
+    @property
     def is_keeping_up(self) -> bool:
         """Whether it runs and nothing that can be recorded waits for long."""
         with self._change:
@@ -81,13 +87,13 @@ class RecorderProcess:
     def stop(self, grace_s: float) -> None:
         """End it when all is done, or after the grace."""
         with self._change:
+            if self._thread is None:
+                return
             self._change.wait_for(lambda: len(self._told) == len(self._aside), grace_s)
             self._is_stopping = True
-            process = self._process
-            if process is not None and process.stdin is not None:
-                process.stdin.close()
-        if self._thread is not None:
-            self._thread.join()
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
+        self._thread.join()
 
     def _send(self) -> None:
         if self._process is None or self._process.stdin is None or self._is_stopping:
@@ -117,7 +123,7 @@ class RecorderProcess:
                 self._aside.clear()
                 self._send()
             self._hear(process, done)
-            with self._change:
+            with self._change, process:
                 self._process = None
             if not self._is_stopping:
                 _log.error("the recorder ended; it is started again")
@@ -125,22 +131,21 @@ class RecorderProcess:
 
     def _hear(self, process: subprocess.Popen[bytes], done: Callable[[Iterable[int]], None]) -> None:
         assert process.stdout is not None, "piped"
-        with process:
-            for answer in process.stdout:
-                what, *words = answer.split()
-                numbers = [int(word) for word in words]
-                with self._change:
-                    self._on_way.difference_update(numbers)
-                    if what == b"aside":
-                        self._aside.update(numbers)
-                    else:
-                        self._aside.difference_update(numbers)
-                        for number in numbers:
-                            self._told.pop(number, None)
-                    self._send()
-                    self._change.notify_all()
-                if what == b"done":
-                    done(numbers)
+        for answer in process.stdout:
+            what, *words = answer.split()
+            numbers = [int(word) for word in words]
+            with self._change:
+                self._on_way.difference_update(numbers)
+                if what == b"aside":
+                    self._aside.update(numbers)
+                else:
+                    self._aside.difference_update(numbers)
+                    for number in numbers:
+                        self._told.pop(number, None)
+                self._send()
+                self._change.notify_all()
+            if what == b"done":
+                done(numbers)
 
 
 class _Inbox:
