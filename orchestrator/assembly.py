@@ -10,14 +10,13 @@ import socket
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import shipped
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due
-from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.announcing import Crier, announce_ready
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
 from orchestrator.service.leading import ROUNDS, Office
@@ -29,7 +28,6 @@ from orchestrator.service.routing import Router
 from orchestrator.service.staffing import Staff, look_after_workers
 from orchestrator.service.working import Workshop, fail_exhausted
 from orchestrator.settings import as_environment
-from orchestrator.store.catalog import FolderCatalog
 from orchestrator.store.clock import DatabaseClock
 from orchestrator.store.journal import JournalPacks, PackJournal
 from orchestrator.store.objects import DirectoryObjects
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     from orchestrator.dicom.scp import StorageScp
     from orchestrator.keeping import Errand
     from orchestrator.ports import Catalog, Clock, Sender, Shelves
+    from orchestrator.rulebook import YamlRulebook
     from orchestrator.settings import Settings
 
 
@@ -81,7 +80,7 @@ class RandomIdentifiers:
         return uuid.uuid4().hex  # noqa: TID251 - this is the port
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class System:
     """One process's view of the installation: adapters ready, nothing started."""
 
@@ -89,10 +88,18 @@ class System:
     installation: str
     records: DatabaseRecords
     objects: Shelves
-    rulebook: YamlRulebook
-    catalog: Catalog
     clock: Clock
     identifiers: RandomIdentifiers
+
+    @cached_property
+    def rulebook(self) -> YamlRulebook:
+        """The rules' language."""
+        return open_rulebook()
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The pipelines installed."""
+        return open_catalog(self.settings)
 
     def workshop(self) -> Workshop:
         """What workers ask."""
@@ -248,6 +255,8 @@ class Receiver:
 
 def open_rulebook() -> YamlRulebook:
     """The rulebook alone."""
+    from orchestrator.rulebook import YamlRulebook
+
     return YamlRulebook()
 
 
@@ -260,6 +269,8 @@ def open_archive(ae_title: str, folder: Path) -> Archive:
 
 def open_catalog(settings: Settings) -> Catalog:
     """The pipelines alone: what is shipped, then the site's own folders."""
+    from orchestrator.store.catalog import FolderCatalog
+
     return FolderCatalog([shipped.folder("models"), *settings.pipelines_dirs], open_rulebook())
 
 
@@ -277,8 +288,6 @@ def open_system(settings: Settings) -> System:
         installation=installation,
         records=records,
         objects=_open_objects(settings),
-        rulebook=open_rulebook(),
-        catalog=open_catalog(settings),
         clock=DatabaseClock(engine) if settings.is_distributed else SystemClock(),
         identifiers=RandomIdentifiers(),
     )

@@ -8,21 +8,18 @@ a state is fenced by the state it expects.
 
 from __future__ import annotations
 
-import math
 import sqlite3
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.domain.errors import Fault, Transient
 from orchestrator.store.alarms import AlarmRows
-from orchestrator.store.bell import ChannelBell, FileBell
+from orchestrator.store.bell import FileBell
 from orchestrator.store.deliveries import DeliveryRows
 from orchestrator.store.dialect import CHANNEL, tell_if_rung
 from orchestrator.store.jobs import JobRows
@@ -49,9 +46,6 @@ _KEPT_FROM_WRITING = frozenset(
     }
 )
 _PRIMARY_CODE = 0xFF
-_TRUSTED_FOR_S = 0.1
-"""No database is killed and answers again in so short a time."""
-_RESTING_SINCE = "resting since"
 
 
 @dataclass(frozen=True)
@@ -121,7 +115,11 @@ class DatabaseRecords:
     def bell(self) -> Bell:
         """A bell that rings when these records have changed, for one thread."""
         url = self._engine.url
-        return ChannelBell(url) if self._engine.dialect.name == "postgresql" else FileBell(str(url.database))
+        if self._engine.dialect.name != "postgresql":
+            return FileBell(str(url.database))
+        from orchestrator.store.postgresql import ChannelBell  # noqa: PLC0415 - see `open_engine`
+
+        return ChannelBell(url)
 
     def is_answering(self) -> bool:
         """Whether the database answers at this moment."""
@@ -155,33 +153,13 @@ def open_engine(url: str) -> Engine:
     """An engine whose transactions keep the promises above. `postgresql://` means psycopg 3."""
     named = make_url(url)
     if named.drivername == "postgresql":
-        engine = create_engine(
-            named.set(drivername="postgresql+psycopg"),
-            pool_size=16,
-            max_overflow=128,
-            connect_args={"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3},
-        )
-        event.listen(engine, "checkin", _note_rest)
-        event.listen(engine, "checkout", _ping_if_rested)
-        return engine
+        from orchestrator.store.postgresql import open_server  # noqa: PLC0415 - its driver is loaded where it is used
+
+        return open_server(named)
     engine = create_engine(named, pool_size=16, max_overflow=128)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def _note_rest(_: Any, record: Any) -> None:
-    record.info[_RESTING_SINCE] = time.monotonic()
-
-
-def _ping_if_rested(connection: Any, record: Any, _: Any) -> None:
-    """A connection that was not used for a while may be dead: then the pool gives another. A busy one costs nothing."""
-    if time.monotonic() - record.info.get(_RESTING_SINCE, math.inf) > _TRUSTED_FOR_S:
-        try:
-            connection.execute("SELECT 1")
-            connection.rollback()
-        except psycopg.Error as error:
-            raise DisconnectionError from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
