@@ -179,9 +179,9 @@ class System:
 
     def scp(self) -> Receiver:
         """The Storage SCP with its recorder, not started."""
-        from orchestrator.dicom.names import check_names
         from orchestrator.dicom.part10 import part10_prefix
         from orchestrator.dicom.scp import StorageScp
+        from orchestrator.dicom.sop_class import check_class
 
         journal = process = None
         if isinstance(self.objects, DirectoryObjects):
@@ -194,7 +194,7 @@ class System:
             identifiers=self.identifiers,
             recorder=self._recorder(),
             prefix=part10_prefix,
-            check=check_names,
+            check_class=check_class,
             addresses=_addresses,
             own_ae_title=self.settings.ae_title,
             journal=journal,
@@ -241,6 +241,10 @@ class Receiver:
         if self.journal is not None and self.recorder is not None:
             self.recorder.stop(grace_s)
             self.journal.close()
+
+    def wait_for_records(self, timeout_s: float) -> bool:
+        """Wait until what was taken in by now is recorded; says whether it is."""
+        return self.recorder is None or self.recorder.wait(timeout_s)
 
     @property
     def is_alive(self) -> bool:

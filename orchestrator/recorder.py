@@ -75,6 +75,11 @@ class RecorderProcess:
         process = self._process
         return process.pid if process else None
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until all that can be done is done; says whether it is."""
+        with self._change:
+            return self._change.wait_for(lambda: len(self._told) == len(self._aside), timeout_s)
+
     @property
     def is_keeping_up(self) -> bool:
         """Whether it runs and nothing that can be recorded waits for long."""
@@ -86,10 +91,10 @@ class RecorderProcess:
 
     def stop(self, grace_s: float) -> None:
         """End it when all is done, or after the grace."""
+        if self._thread is None:
+            return
+        self.wait(grace_s)
         with self._change:
-            if self._thread is None:
-                return
-            self._change.wait_for(lambda: len(self._told) == len(self._aside), grace_s)
             self._is_stopping = True
             if self._process is not None and self._process.stdin is not None:
                 self._process.stdin.close()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
-    from orchestrator.assembly import System
+    from orchestrator.assembly import Receiver, System
 
 EXAMPLE: Final = "TENDON_DATA_DIR=/srv/tendon tendon serve"
 _RESTART_PAUSE_S: Final = 0.5
@@ -47,6 +47,7 @@ def run(_: argparse.Namespace) -> int:
 class Running:
     """The embedded system at work."""
 
+    receiver: Receiver
     dicom_port: int
     admin_port: int | None
     worker: WorkerProcess
@@ -113,7 +114,7 @@ def embedded(system: System) -> Iterator[Running]:
     worker.start()
     try:
         with monitored(system, system.settings.admin_port, checks) as admin_port:
-            yield Running(dicom_port, admin_port, worker)
+            yield Running(scp, dicom_port, admin_port, worker)
     finally:
         scp.stop()
         worker.stop()

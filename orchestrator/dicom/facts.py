@@ -115,7 +115,7 @@ def read_header(
 ) -> Header:
     """Header facts of a data set; never raises for what the bytes hold.
 
-    UIDs given empty are taken from the data set. `size` is the data set's whole length where
+    The UIDs given are taken where the data set names none. `size` is the data set's whole length where
     `data_set` is only its beginning. A data set that ends within an element, pixel data included,
     is unreadable; so is one over a bound of `orchestrator.dicom.elements`.
     """
@@ -127,8 +127,8 @@ def read_header(
     except Unreadable as reason:
         unreadable = str(reason)
     return Header(
-        sop_class_uid=sop_class_uid or facts.code(_SOP_CLASS),
-        sop_instance_uid=sop_instance_uid or facts.code(_SOP_INSTANCE),
+        sop_class_uid=facts.code(_SOP_CLASS) or sop_class_uid,
+        sop_instance_uid=facts.code(_SOP_INSTANCE) or sop_instance_uid,
         transfer_syntax_uid=transfer_syntax_uid,
         unreadable=unreadable,
         **_identity(facts),

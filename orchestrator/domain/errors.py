@@ -51,9 +51,7 @@ class Fault(Enum):
         "what was received before the restart cannot be read",
         "start the version of Tendon that wrote it, let it finish, then start this one",
     )
-    NOT_AS_NAMED = Meaning(
-        "TND-1013", "the data set is of another class or instance than announced", "correct the sender"
-    )
+    OTHER_CLASS = Meaning("TND-1013", "the data set is of another SOP class than announced", "correct the sender")
     NOT_RECORDED = Meaning(
         "TND-1014", "an object that was accepted cannot be recorded", "see the recorder's log; it tries again"
     )

@@ -28,9 +28,9 @@ PIECE_BYTES: Final = 1 << 20
 class Reception:
     """What the Storage SCP asks: may this peer speak, and keep this object.
 
-    `prefix` gives the bytes that turn a data set into a Part 10 file; `check` raises Refused where the first bytes of a
-    data set name another class or instance than announced; `addresses` resolves a node's host. A caller is a node when
-    AE title and address agree; its port does not matter. Without a journal each object is recorded as it comes.
+    `prefix` gives the bytes that turn a data set into a Part 10 file; `check_class` raises Refused where the first
+    bytes of a data set name another SOP class than announced; `addresses` resolves a node's host. A caller is a node
+    when AE title and address agree; its port does not matter. Without a journal each object is recorded as it comes.
     """
 
     records: Records
@@ -39,7 +39,7 @@ class Reception:
     identifiers: Identifiers
     recorder: Recorder
     prefix: Callable[[str, str, str], bytes]
-    check: Callable[[bytes | memoryview, str, str, str], None]
+    check_class: Callable[[bytes | memoryview, str, str], None]
     addresses: Callable[[str], frozenset[str]]
     own_ae_title: str
     journal: Journal | None = None
@@ -143,10 +143,9 @@ class Arrival:
             raise
 
     def write(self, part: bytes | memoryview) -> None:
-        """The next bytes of the data set. Raises as `Reception.begin`, and Refused NOT_AS_NAMED."""
+        """The next bytes of the data set. Raises as `Reception.begin`, and Refused OTHER_CLASS."""
         if not self._size_bytes:
-            names = self.received
-            self.reception.check(part, names.transfer_syntax_uid, names.sop_class_uid, names.sop_instance_uid)
+            self.reception.check_class(part, self.received.transfer_syntax_uid, self.received.sop_class_uid)
         if self._size_bytes + len(part) > self._room_bytes:
             self._look_for_room()
         self._append(part)

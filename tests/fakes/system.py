@@ -115,7 +115,7 @@ class FakeSystem:
             recorder=self.recorder,
             prefix=lambda sop_class, instance, syntax: f"DICM {instance} ".encode(),
             addresses=addresses,
-            check=lambda *_: None,
+            check_class=lambda *_: None,
             own_ae_title="TENDON",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,19 @@ from orchestrator.dicom.part10 import read_part10
 from orchestrator.dicom.scu import store_files
 from orchestrator.domain.errors import Refused
 from orchestrator.store.tables import instances
-from tests.dicom_peers import EXPLICIT, IMPLICIT, LOOPBACK, data_set_of, program, write_object
+from tests.dicom_peers import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    LOOPBACK,
+    associated,
+    data_set_of,
+    p_data,
+    program,
+    read_pdu,
+    store_rq,
+    write_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +39,7 @@ ROOT = "1.2.840.10008.1.2"
 SUFFIXES = ("1.99", "2", "5", "4.50", "4.70", "4.80", "4.91", "4.201")
 SYNTAXES = (IMPLICIT, EXPLICIT, *(f"{ROOT}.{suffix}" for suffix in SUFFIXES))
 DIRECTORY = "1.2.840.10008.1.3.10"
+MR = "1.2.840.10008.5.1.4.1.1.4"
 
 
 @pytest.fixture
@@ -77,6 +91,31 @@ def test_dcmtk_and_we_send_the_same(system, tmp_path):
     finally:
         scp.stop()
     assert kept(system) == {path.stem: [data_set_of(path)]}, "the same bytes again are no other version"
+
+
+def test_an_object_of_another_class_than_announced_is_refused_and_the_next_one_taken(system, tmp_path):
+    named = write_object(tmp_path / "sent", pixel_bytes=150_000)
+    data_set = data_set_of(named)
+    scp = system.scp()
+    with associated(scp.start(), calling="TENDON") as connection:
+        for sop_class_uid, status in ((MR, 0xA900), (CT, 0x0000)):
+            pieces = p_data(0, data_set[:100_000]) + p_data(2, data_set[100_000:])
+            connection.sendall(p_data(3, store_rq(named.stem, sop_class_uid, data_set_type=0)) + pieces)
+            _, answer = read_pdu(connection)
+            assert struct.pack("<HHLH", 0, 0x0900, 2, status) in answer
+    scp.stop()
+    assert kept(system) == {named.stem: [data_set]}
+
+
+def test_an_object_is_known_by_the_instance_that_its_data_set_names(system, tmp_path):
+    named = write_object(tmp_path / "sent")
+    scp = system.scp()
+    with associated(scp.start(), calling="TENDON") as connection:
+        connection.sendall(p_data(3, store_rq("1.2.3.999", data_set_type=0)) + p_data(2, data_set_of(named)))
+        _, answer = read_pdu(connection)
+        assert struct.pack("<HHLH", 0, 0x0900, 2, 0) in answer
+    scp.stop()
+    assert list(kept(system)) == [named.stem]
 
 
 def test_every_public_image_is_kept_bit_by_bit(system, sample_data):

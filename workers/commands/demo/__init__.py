@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 EXAMPLE: Final = "tendon demo --input exported-study --output tendon-demo"
 QUIET_S: Final = 1.0
 _SENDER: Final = "MODALITY"
+_RECORDED_WITHIN_S: Final = 60.0
 _MARKER: Final = ".made-by-tendon-demo"
 
 
@@ -153,6 +154,7 @@ def _send(intake: Intake, system: System, running: Running, screen: Screen) -> l
             calling_ae=_SENDER,
             on_progress=on_progress,
         )
+        running.receiver.wait_for_records(_RECORDED_WITHIN_S)
     refused = [r for r in results if r.outcome != "accepted"]
     return [f"{r.path.name} was not stored: {r.detail}. Look at the file, then send it again." for r in refused]
 
