@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -110,7 +110,7 @@ class Errand:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Journalled:
-    """An entry read back: `data` is the whole object, valid while its journal is open."""
+    """An entry read back; `data` is the whole object."""
 
     received: Received
     stored: StoredObject
@@ -120,8 +120,8 @@ class Journalled:
 class Packs(Protocol):
     """The journal as its recorder reads it."""
 
-    def opened(self, errands: Sequence[Errand]) -> AbstractContextManager[Sequence[Journalled]]:
-        """The entries of these errands. Raises Broken JOURNAL_UNREADABLE, or OSError."""
+    def entries(self, errands: Sequence[Errand]) -> Iterator[Journalled]:
+        """The entries of these errands, one at a time. Raises Broken JOURNAL_UNREADABLE, or OSError."""
 
 
 class Keeping(Protocol):

@@ -112,9 +112,7 @@ def do_errands(recorder: Recorder, packs: Packs, errands: Sequence[Errand]) -> l
 def _record(recorder: Recorder, packs: Packs, errands: Sequence[Errand], *, by_names: bool = False) -> None:
     if not errands:
         return
-    with packs.opened(errands) as found:
-        entries = [_entry(recorder, journalled, by_names=by_names) for journalled in found]
-    recorder.keep(entries)
+    recorder.keep([_entry(recorder, journalled, by_names=by_names) for journalled in packs.entries(errands)])
 
 
 def _entry(recorder: Recorder, journalled: Journalled, *, by_names: bool) -> Entry:

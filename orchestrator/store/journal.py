@@ -82,7 +82,7 @@ class PackJournal:
         found = 0
         for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda left: left.stat().st_mtime_ns):
             with opened(path) as left:
-                places = [(at, entry.stored.size) for at, entry in left.places()]
+                places = list(left.places())
             pack = Pack(path, is_new=False)
             for at, size in places:
                 self._owe(pack, at, size)
@@ -192,15 +192,14 @@ class JournalPacks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @contextmanager
-    def opened(self, errands: Sequence[Errand]) -> Iterator[list[Journalled]]:
+    def entries(self, errands: Sequence[Errand]) -> Iterator[Journalled]:
         with ExitStack() as stack:
             packs = {name: stack.enter_context(opened(self._folder / name)) for name in {e.pack for e in errands}}
-            found = [packs[errand.pack].entry(errand.place) for errand in errands]
-            whole = [entry for entry in found if entry is not None]
-            if len(whole) < len(errands):
-                raise Broken(Fault.JOURNAL_UNREADABLE)
-            yield whole
+            for errand in errands:
+                found = packs[errand.pack].entry(errand.place)
+                if found is None:
+                    raise Broken(Fault.JOURNAL_UNREADABLE)
+                yield found
 
 
 class _Entry:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import secrets
 import struct
@@ -36,6 +35,7 @@ SUFFIX: Final = ".pack"
 
 _MAGIC: Final = b"TENDON-1"
 _USE_BYTES: Final = 16
+_START: Final = struct.Struct("<8s16s")
 _HEAD: Final = struct.Struct("<8s16sQL")
 _CRC: Final = struct.Struct("<L")
 
@@ -119,38 +119,38 @@ def _after(at: int, size: int) -> int:
 
 
 class OpenPack:
-    """One pack as a reader has it, mapped whole."""
+    """One pack as a reader has it."""
 
-    def __init__(self, mapped: memoryview) -> None:
-        self._mapped = mapped
-        magic = bytes(mapped[: len(_MAGIC)])
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        magic, self._use = _START.unpack(os.pread(handle, _START.size, 0).ljust(_START.size, b"\0"))
         if magic not in (_MAGIC, bytes(len(_MAGIC))):
             raise Broken(Fault.JOURNAL_UNREADABLE)
-        self._use = bytes(mapped[len(_MAGIC) : len(_MAGIC) + _USE_BYTES])
 
     def entry(self, at: int) -> Journalled | None:
-        """The entry at this place; None where there is no whole block of the pack's present use."""
-        if not any(self._use) or at + BLOCK_BYTES > len(self._mapped):
+        """The entry at this place; None where there is no whole block of the pack's present use. Raises OSError."""
+        block = os.pread(self._handle, BLOCK_BYTES, at)
+        if not any(self._use) or len(block) < BLOCK_BYTES:
             return None
-        block = self._mapped[at : at + BLOCK_BYTES]
         magic, use, size, length = _HEAD.unpack_from(block)
         end = _HEAD.size + length
         if (magic, use) != (_MAGIC, self._use) or end + _CRC.size > BLOCK_BYTES:
             return None
-        if _CRC.unpack_from(block, end)[0] != zlib.crc32(block[:end]) or at + BLOCK_BYTES + size > len(self._mapped):
+        if _CRC.unpack_from(block, end)[0] != zlib.crc32(block[:end]):
             return None
-        facts = json.loads(bytes(block[_HEAD.size : end]))
+        facts = json.loads(block[_HEAD.size : end])
         stored = StoredObject(facts.pop("digest"), size)
         received = Received(**{**facts, "received_at": datetime.fromisoformat(facts["received_at"])})
-        return Journalled(received, stored, self._mapped[at + BLOCK_BYTES : at + BLOCK_BYTES + size])
+        data = os.pread(self._handle, size, at + BLOCK_BYTES)
+        return Journalled(received, stored, memoryview(data)) if len(data) == size else None
 
-    def places(self) -> Iterator[tuple[int, Journalled]]:
-        """All entries and where they begin, as far as their bytes are whole."""
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Where each entry begins and how many bytes its object has, as far as they are whole. Raises OSError."""
         at = BLOCK_BYTES
         while (found := self.entry(at)) is not None:
             if hashlib.sha256(found.data).hexdigest() != found.stored.digest:
                 return
-            yield at, found
+            yield at, found.stored.size
             at = _after(at, found.stored.size)
 
 
@@ -158,9 +158,4 @@ class OpenPack:
 def opened(path: Path) -> Iterator[OpenPack]:
     """A pack to read. Raises OSError, Broken JOURNAL_UNREADABLE."""
     with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    try:
-        yield OpenPack(memoryview(mapped))
-    finally:
-        with suppress(BufferError):
-            mapped.close()
+        yield OpenPack(file.fileno())

@@ -70,13 +70,13 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 class PeakMemory:
-    """The largest resident memory of a process and all its descendants, seen by looking often."""
+    """The largest resident memory of a process and all its descendants, and its own, seen by looking often."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._ended = Event()
         self._thread = Thread(target=self._look)
-        self.peak_bytes = 0
+        self.peak_bytes = self.own_bytes = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -88,7 +88,9 @@ class PeakMemory:
 
     def _look(self) -> None:
         while not self._ended.wait(_LOOK_EVERY_S):
-            self.peak_bytes = max(self.peak_bytes, sum(_resident_bytes(pid) for pid in _family(self._pid)))
+            family = [_resident_bytes(pid) for pid in _family(self._pid)]
+            self.peak_bytes = max(self.peak_bytes, sum(family))
+            self.own_bytes = max(self.own_bytes, family[0])
 
 
 def _family(pid: int) -> list[int]:

@@ -50,8 +50,8 @@ class Life:
     def read(self) -> dict[str, bytes]:
         """What the recorder finds, by instance."""
         errands = [errand for errand in self.told.values() if errand.kind == "entry"]
-        with JournalPacks(self.folder).opened(errands) as found:
-            return {entry.received.sop_instance_uid: bytes(entry.data) for entry in found}
+        found = JournalPacks(self.folder).entries(errands)
+        return {entry.received.sop_instance_uid: bytes(entry.data) for entry in found}
 
     def die(self) -> None:
         """What the kernel does for a process that is killed: its locks go, its files stay."""
@@ -79,11 +79,11 @@ def test_an_entry_is_told_with_its_bytes_and_facts(folder):
     life = Life(folder)
     life.keep(b"DICM" + bytes(10_000), "1.2.3.4")
     (errand,) = life.told.values()
-    with JournalPacks(folder).opened([errand]) as (entry,):
-        assert entry.received == received("1.2.3.4")
-        assert bytes(entry.data) == b"DICM" + bytes(10_000)
-        assert entry.stored.digest == sha256(entry.data).hexdigest()
-        assert entry.stored.size == 10_004
+    (entry,) = JournalPacks(folder).entries([errand])
+    assert entry.received == received("1.2.3.4")
+    assert bytes(entry.data) == b"DICM" + bytes(10_000)
+    assert entry.stored.digest == sha256(entry.data).hexdigest()
+    assert entry.stored.size == 10_004
 
 
 def test_what_is_being_written_can_be_looked_at_and_dropped_without_a_trace(folder):
@@ -318,8 +318,8 @@ class Lives(RuleBasedStateMachine):
         self.life = Life(Path(self.place.name))
         assert self.life.journal.recover(NOW) == len(self._handed_on())
         entries = [number for number, errand in self.life.told.items() if errand.kind == "entry"]
-        with JournalPacks(self.life.folder).opened([self.life.told[n] for n in entries]) as found:
-            uids = [entry.received.sop_instance_uid for entry in found]
+        found = JournalPacks(self.life.folder).entries([self.life.told[n] for n in entries])
+        uids = [entry.received.sop_instance_uid for entry in found]
         assert set(uids) == self._handed_on() >= set(self.owed)
         self.life.journal.done([n for n, uid in zip(entries, uids, strict=True) if uid not in self.owed])
         self.numbers = {uid: n for n, uid in zip(entries, uids, strict=True) if uid in self.owed}
@@ -332,8 +332,8 @@ class Lives(RuleBasedStateMachine):
     def all_that_is_owed_can_be_read(self) -> None:
         if hasattr(self, "life"):
             told = {uid: self.life.told[number] for uid, number in self.numbers.items()}
-            with JournalPacks(self.life.folder).opened(list(told.values())) as found:
-                assert {uid: bytes(e.data) for uid, e in zip(told, found, strict=True)} == self.owed
+            found = JournalPacks(self.life.folder).entries(list(told.values()))
+            assert {uid: bytes(e.data) for uid, e in zip(told, found, strict=True)} == self.owed
 
     def teardown(self) -> None:
         with suppress(AttributeError):

@@ -153,7 +153,7 @@ def test_what_is_journalled_before_and_while_it_runs_is_recorded(site, owner):
     keep(journal, *(f"1.{n}" for n in range(300)))
     process.start(journal.done, journal.lock)
     keep(journal, *(f"2.{n}" for n in range(300)))
-    assert eventually(lambda: journal.owed_bytes == 0)
+    assert eventually(lambda: journal.owed_bytes == 0, 30)
     assert len(recorded(site)) == 600
     assert process.is_keeping_up
 
@@ -162,10 +162,10 @@ def test_a_recorder_that_is_killed_is_replaced_and_nothing_is_lost(site, owner):
     process, journal = owner
     process.start(journal.done, journal.lock)
     keep(journal, *(f"1.{n}" for n in range(200)))
-    assert eventually(lambda: process.pid is not None)
+    assert eventually(lambda: process.pid is not None, 30)
     os.kill(process.pid, signal.SIGKILL)
     keep(journal, *(f"2.{n}" for n in range(200)))
-    assert eventually(lambda: journal.owed_bytes == 0)
+    assert eventually(lambda: journal.owed_bytes == 0, 30)
     assert len(recorded(site)) == 400
 
 
@@ -173,21 +173,21 @@ def test_it_says_that_it_does_not_keep_up(site, owner, monkeypatch):
     process, journal = owner
     assert not process.is_keeping_up
     process.start(journal.done, journal.lock)
-    assert eventually(lambda: process.is_keeping_up)
+    assert eventually(lambda: process.is_keeping_up, 30)
     monkeypatch.setattr(recording, "_LATE_S", 0.0)
     os.kill(process.pid, signal.SIGSTOP)
     keep(journal, "1.1")
     assert not process.is_keeping_up
     os.kill(process.pid, signal.SIGCONT)
     monkeypatch.undo()
-    assert eventually(lambda: process.is_keeping_up)
+    assert eventually(lambda: process.is_keeping_up, 30)
 
 
 def test_the_recorder_of_a_dead_owner_ends_and_frees_the_journal(site, owner):
     process, journal = owner
     process.start(journal.done, journal.lock)
     keep(journal, "1.1")
-    assert eventually(lambda: journal.owed_bytes == 0)
+    assert eventually(lambda: journal.owed_bytes == 0, 30)
     pid = process.pid
     process.stop(0.0)
     assert pid is not None

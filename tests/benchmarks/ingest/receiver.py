@@ -1,4 +1,4 @@
-"""Our Storage SCP alone, in a process of its own: prints its port, ends with its standard input."""
+"""Our Storage SCP with its recorder: prints its port, answers each line once all is recorded, ends with its input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def main(folder: Path) -> None:
     system = open_site(folder)
     scp = system.scp()
     print(scp.start(), flush=True)
-    sys.stdin.read()
+    for _ in sys.stdin:
+        print(scp.wait_for_records(120), flush=True)
     scp.stop()
     system.records.close()
 

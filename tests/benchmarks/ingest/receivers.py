@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tests.dicom_peers import free_port, program
@@ -14,7 +15,7 @@ from tests.faults.campaign.roles import below
 from tests.orthanc import orthanc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TENDON, ORTHANC, STORESCP, LIMIT = "Tendon", "Orthanc", "storescp", "the limit"
@@ -23,12 +24,16 @@ _OURS: Final = {TENDON: "tests.benchmarks.ingest.receiver", LIMIT: "tests.benchm
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """One that listens, and the process that its CPU and memory are told of, children included."""
+    """One that listens, and the process that its CPU and memory are told of, children included.
+
+    `settle` returns when it has nothing left to do.
+    """
 
     name: str
     port: int
     ae_title: str
     pid: int
+    settle: Callable[[], None] = os.sync
 
 
 @contextmanager
@@ -47,8 +52,17 @@ def started(name: str, folder: Path) -> Iterator[Receiver]:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            yield Receiver(name, int(process.stdout.readline()), "TENDON", process.pid)
+            settle = partial(_settle, process) if name == TENDON else os.sync
+            yield Receiver(name, int(process.stdout.readline()), "TENDON", process.pid, settle)
             process.stdin.close()
+
+
+def _settle(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "True\n", "what was received was not recorded"
 
 
 @contextmanager
