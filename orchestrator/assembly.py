@@ -22,6 +22,7 @@ from orchestrator.service.delivering import Dispatch, deliver_to, destinations_d
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.receiving import Reception
+from orchestrator.service.rejecting import Rejections
 from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
 from orchestrator.service.staffing import Staff, look_after_workers
@@ -184,7 +185,9 @@ class System:
             own_ae_title=self.settings.ae_title,
             quiet_s=self.settings.quiet_seconds,
         )
-        return StorageScp(self.settings.ae_title, self.settings.dicom_host, self.settings.dicom_port, reception)
+        titles = (self.settings.ae_title, *self.settings.called_ae_titles)
+        rejections = Rejections(self.records, self.clock)
+        return StorageScp(titles, self.settings.dicom_host, self.settings.dicom_port, reception, rejections)
 
 
 def open_rulebook() -> YamlRulebook:
