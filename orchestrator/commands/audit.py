@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the events."""
-    system = open_system(settings.load_for_questions())
+    system = open_system(settings.load_of_installation())
     since = None if arguments.since is None else system.clock.now() - arguments.since
     events = audited(system.records, arguments.limit, since)
     if arguments.json:

@@ -159,10 +159,7 @@ class Listener:
 
     def _requested(self, event: Any) -> None:
         association = event.assoc
-        request = association.requestor.primitive
-        caller = Caller(
-            request.calling_ae_title.strip(), request.called_ae_title.strip(), association.requestor.address
-        )
+        caller = _caller(association)
         try:
             self._take_a_place(association, caller)
             if self._admit is not None:
@@ -215,6 +212,12 @@ class Listener:
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
         return not any(thread.is_alive() for thread in threads)
+
+
+def _caller(association: Association) -> Caller:
+    """Who asks; an IPv4 address is one also where it comes mapped into IPv6 (RFC 4291 2.5.5.2)."""
+    request, address = association.requestor.primitive, association.requestor.address
+    return Caller(request.calling_ae_title.strip(), request.called_ae_title.strip(), address.removeprefix("::ffff:"))
 
 
 def _outcome(association: Association, visit: _Visit) -> str:

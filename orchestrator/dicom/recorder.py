@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _PAUSE_S = 1.0
 """Between two writings, so that a flood of peers does not keep the database from the others."""
 _AGAIN_S = 5.0
+_END_S = 5.0
 
 LOG = logging.getLogger(__name__)
 
@@ -49,14 +50,13 @@ class Recorder:
         self._noted.set()
 
     def stop(self) -> None:
-        """Write the rest and end. Harmless when stopped."""
+        """Write the rest and end; a database that takes too long is not waited for. Harmless when stopped."""
         if self._thread is None:
             return
         self._stopping.set()
         self._noted.set()
-        self._thread.join()
+        self._thread.join(_END_S)
         self._thread = None
-        self._write(everything=True)
 
     def _run(self) -> None:
         due_s: float | None = None
@@ -65,6 +65,7 @@ class Recorder:
             self._noted.clear()
             due_s = self._write()
             self._stopping.wait(_PAUSE_S)
+        self._write(everything=True)
 
     def _write(self, *, everything: bool = False) -> float | None:
         try:

@@ -153,36 +153,6 @@ def test_an_association_is_opened_with_the_callers_title_and_address_and_closed_
     assert reception.closed == [("association 1", "released")]
 
 
-def test_an_unknown_peer_is_rejected_for_good(tmp_path):
-    reception = FakeReception(strangers=frozenset({"STRANGER"}))
-    with listening(scp_of(reception)) as port:
-        with connected(port) as connection:
-            connection.sendall(associate_rq("TENDON", "STRANGER"))
-            assert read_pdu(connection) == (REJECTED, bytes([0, 1, 1, 3]))
-            assert read_pdu(connection) == (CLOSED, b"")
-        assert send([write_object(tmp_path)], port, "STRANGER")[0][0] == "refused"
-    assert reception.opened == reception.closed == reception.stored == []
-
-
-def test_a_wrong_called_title_is_rejected_before_the_reception_is_asked():
-    reception = FakeReception()
-    with listening(scp_of(reception)) as port, connected(port) as connection:
-        connection.sendall(associate_rq("OTHER"))
-        assert read_pdu(connection) == (REJECTED, bytes([0, 1, 1, 7]))
-    assert reception.opened == reception.closed == []
-
-
-def test_a_reception_that_cannot_answer_rejects_for_now(caplog):
-    class Broken(FakeReception):
-        def open(self, caller):
-            raise RuntimeError(PATIENT_NAME)
-
-    with listening(scp_of(Broken())) as port, connected(port) as connection:
-        connection.sendall(associate_rq("TENDON"))
-        assert read_pdu(connection) == (REJECTED, bytes([0, 2, 1, 1]))
-    assert PATIENT_NAME not in caplog.text
-
-
 @pytest.mark.parametrize(("last_words", "outcome"), [(b"", "lost"), (ABORT, "aborted")])
 def test_a_connection_that_ends_in_mid_object_stores_nothing_and_is_closed_once(last_words, outcome):
     reception = FakeReception()
