@@ -23,6 +23,7 @@ from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.receiving import Reception
 from orchestrator.service.recording import Recorder, do_errands
+from orchestrator.service.rejecting import Rejections
 from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
 from orchestrator.service.staffing import Staff, look_after_workers
@@ -199,7 +200,9 @@ class System:
             own_ae_title=self.settings.ae_title,
             journal=journal,
         )
-        scp = StorageScp(self.settings.ae_title, self.settings.dicom_host, self.settings.dicom_port, reception)
+        titles = (self.settings.ae_title, *self.settings.called_ae_titles)
+        rejections = Rejections(self.records, self.clock)
+        scp = StorageScp(titles, self.settings.dicom_host, self.settings.dicom_port, reception, rejections)
         return Receiver(self, scp, journal, process)
 
     def do_errands(self, errands: Sequence[Errand]) -> Sequence[Errand]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.worker import Waiting, Worker
     from orchestrator.keeping import Keeping, ObjectWriter
     from orchestrator.offices import Alarms, Leases, Workers
+    from orchestrator.trail import AuditTrail
 
 
 class Clock(Protocol):
@@ -183,7 +184,7 @@ class ReportBuilder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Association:
-    """A peer's visit: the audit row of the receiving side."""
+    """A peer's visit, and the name of the node that AE title and address made it; empty for our own tool."""
 
     id: str
     calling_ae: str
@@ -191,6 +192,8 @@ class Association:
     opened_at: datetime
     closed_at: datetime | None = None
     outcome: str = ""
+    called_ae: str = ""
+    node: str = ""
 
 
 Added = Literal["new", "same", "version"]
@@ -460,6 +463,10 @@ class Unit(Protocol):
     @property
     def keeping(self) -> Keeping:
         """What is needed still."""
+
+    @property
+    def audit(self) -> AuditTrail:
+        """What was done and refused."""
 
 
 class Records(Protocol):

@@ -41,6 +41,8 @@ class Settings:
     """None: what was received is kept for ever."""
     pipelines_dirs: tuple[Path, ...]
     ae_title: str
+    called_ae_titles: tuple[str, ...]
+    """Further titles that peers may call."""
     dicom_host: str
     dicom_port: int
     admin_host: str
@@ -99,6 +101,7 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         retention_days=source.parsed("RETENTION_DAYS", "", lambda text: _above_zero(text) if text else None),
         pipelines_dirs=tuple(Path(p).absolute() for p in source.text("PIPELINES_DIR", "").split(":") if p),
         ae_title=source.parsed("AE_TITLE", "TENDON", _ae_title),
+        called_ae_titles=source.parsed("CALLED_AE_TITLES", "", _ae_titles),
         dicom_host=source.text("DICOM_HOST", "127.0.0.1"),
         dicom_port=source.parsed("DICOM_PORT", "11112", _port),
         admin_host=source.text("ADMIN_HOST", "127.0.0.1"),
@@ -254,6 +257,10 @@ def _ae_title(text: str) -> str:
     if not 0 < len(title) <= _AE_TITLE_LENGTH or not title.isascii() or not title.isprintable() or "\\" in title:
         raise ValueError("must be 1 to 16 ASCII characters without a backslash (PS3.5 VR AE)")
     return title
+
+
+def _ae_titles(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_ae_title(title) for title in text.split(",") if title.strip()))
 
 
 def _environment(text: str) -> str:

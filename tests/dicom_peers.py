@@ -16,11 +16,15 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from orchestrator.domain.errors import Fault, Refused, Transient
+from orchestrator.dicom.scp import StorageScp
+from orchestrator.domain.admission import NotAdmitted, Rejection
+from orchestrator.domain.errors import Fault, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from orchestrator.domain.admission import Caller
 
 CT = str(CTImageStorage)
 EXPLICIT = str(ExplicitVRLittleEndian)
@@ -88,11 +92,11 @@ class FakeReception:
     closed: list[tuple[str, str]] = field(default_factory=list)
     lock: Any = field(default_factory=threading.Lock)
 
-    def open(self, calling_ae: str, address: str) -> str:
+    def open(self, caller: Caller) -> str:
         with self.lock:
-            if calling_ae in self.strangers:
-                raise Refused(Fault.UNKNOWN_PEER)
-            self.opened.append((calling_ae, address))
+            if caller.calling_ae in self.strangers:
+                raise NotAdmitted(Rejection.UNKNOWN_CALLING_AE)
+            self.opened.append((caller.calling_ae, caller.address))
             return f"association {len(self.opened)}"
 
     def begin(
@@ -133,6 +137,31 @@ class FakeArrival:
     def drop(self) -> None:
         with self.reception.lock:
             self.reception.dropped += 1
+
+
+@dataclass
+class FakeRejections:
+    """Keeps the rejections it is told of; `failure` is what the database does instead of writing them."""
+
+    failure: Exception | None = None
+    noted: list[tuple[str, str, str]] = field(default_factory=list)
+    written: int = 0
+
+    def note(self, caller: Caller, refusal: NotAdmitted) -> None:
+        self.noted.append((caller.calling_ae, caller.called_ae, refusal.rejection.value.reason))
+
+    def write(self, *, everything: bool = False) -> float | None:
+        if self.failure is not None:
+            raise self.failure
+        self.written = len(self.noted)
+        return None
+
+
+def scp_of(
+    reception: FakeReception, *ae_titles: str, port: int = 0, rejections: FakeRejections | None = None
+) -> StorageScp:
+    """An SCP, not started; TENDON where no title is given."""
+    return StorageScp(ae_titles or ("TENDON",), LOOPBACK, port, reception, rejections or FakeRejections())
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Archive:
         self._entries: dict[str, Entry] = {}
         self._lock = Lock()
         self._listener = Listener(
-            ae_title,
+            [ae_title],
             host,
             port,
             handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find)],

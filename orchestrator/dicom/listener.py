@@ -17,7 +17,8 @@ from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AssociationServer, RequestHandler
 
 from orchestrator.dicom.bounded import BoundedDul, BoundedEntity, BoundedSocket, bound
-from orchestrator.domain.errors import Broken, Fault, Refused
+from orchestrator.domain.admission import Caller, NotAdmitted, Rejection
+from orchestrator.domain.errors import Broken, Fault, TendonError
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -28,10 +29,7 @@ MAXIMUM_WAITING = 64
 ABORT_S = 2.0
 END_S = 15.0
 
-# A-ASSOCIATE-RJ: result, source, reason (PS3.8 9.3.4)
-UNKNOWN_CALLING = (1, 1, 3)
-UNKNOWN_CALLED = (1, 1, 7)
-LIMIT_EXCEEDED = (2, 3, 2)
+# A-ASSOCIATE-RJ where we cannot tell: result, source, reason (PS3.8 9.3.4)
 NO_REASON = (2, 1, 1)
 
 LOG = logging.getLogger(__name__)
@@ -41,39 +39,46 @@ Handler = tuple[Any, Callable[..., Any]]
 
 @dataclass(slots=True)
 class _Visit:
-    """One accepted connection; `peer` is (AE title, address) once its request for association is in."""
+    """One accepted connection; `caller` is known once its request for association is in."""
 
-    peer: tuple[str, str] | None = None
+    caller: Caller | None = None
     is_admitted: bool = False
     is_aborted: bool = False
 
+    def is_of(self, caller: Caller) -> bool:
+        """Whether it is of the same peer, whatever the title it calls."""
+        known = self.caller
+        return known is not None and (known.calling_ae, known.address) == (caller.calling_ae, caller.address)
+
 
 class Listener:
-    """A listening application entity.
+    """A listening application entity of one or several AE titles.
 
-    `admit(association, calling AE title, address)` is asked before a peer is accepted and may raise
-    Refused; without it every peer is welcome. `ended(association, outcome)` is called once for each
-    association admitted, with the outcome `released`, `aborted`, `lost`, or `limit` where the peer
-    broke a limit of ours.
+    `admit(association, caller)` is asked before a peer is accepted and may raise NotAdmitted; without
+    it every peer is welcome. `ended(association, outcome)` is called once for each association
+    admitted, with the outcome `released`, `aborted`, `lost`, or `limit` where the peer broke a limit
+    of ours. `rejected(caller, refusal)` is called for each peer that was rejected for a known reason.
     """
 
     def __init__(
         self,
-        ae_title: str,
+        ae_titles: Sequence[str],
         host: str,
         port: int,
         *,
         handlers: Sequence[Handler],
-        admit: Callable[[Any, str, str], None] | None = None,
+        admit: Callable[[Any, Caller], None] | None = None,
         ended: Callable[[Any, str], None] | None = None,
+        rejected: Callable[[Caller, NotAdmitted], None] | None = None,
         sop_class_uids: Sequence[str] = (),
         upper_layer: Callable[[Any], BoundedDul] = BoundedDul,
     ) -> None:
-        self._ae_title = ae_title
+        self._ae_titles = ae_titles
         self._address = (host, port)
         self._handlers = [*handlers, (evt.EVT_REQUESTED, self._requested), (evt.EVT_ACSE_RECV, self._acse_received)]
         self._admit = admit
         self._ended = ended
+        self._rejected = rejected
         self._contexts = [build_context(uid) for uid in (Verification, *sop_class_uids)]
         self.upper_layer = upper_layer
         self._visits: dict[Any, _Visit] = {}
@@ -83,7 +88,7 @@ class Listener:
 
     def start(self) -> int:
         """Listen; returns the port. Raises Broken SETTING_INVALID where the address cannot be had."""
-        entity = BoundedEntity(self._ae_title)
+        entity = BoundedEntity(self._ae_titles[0])
         entity.maximum_associations = MAXIMUM_ASSOCIATIONS + MAXIMUM_WAITING
         try:
             server = entity.make_server(
@@ -98,7 +103,8 @@ class Listener:
             raise Broken(Fault.SETTING_INVALID, f"cannot listen on {where}: {error.strerror}") from error
         server.listener = self
         self._server = server
-        self._thread = Thread(target=server.serve_forever, args=(0.05,), name=f"listener {self._ae_title}", daemon=True)
+        name = f"listener {self._ae_titles[0]}"
+        self._thread = Thread(target=server.serve_forever, args=(0.05,), name=name, daemon=True)
         self._thread.start()
         return int(server.server_address[1])
 
@@ -114,7 +120,7 @@ class Listener:
         self._server.shutdown()
         self._thread.join()
         self._server = self._thread = None
-        self._close(lambda visit: visit.peer is None)
+        self._close(lambda visit: visit.caller is None)
         if not self._wait_for_end(grace_s):
             with self._change:
                 running = list(self._visits)
@@ -127,7 +133,7 @@ class Listener:
     def welcome(self, association: Association) -> None:
         """Start an association on a new connection; of too many that say nothing the oldest is closed."""
         with self._change:
-            waiting = [a for a, visit in self._visits.items() if visit.peer is None]
+            waiting = [a for a, visit in self._visits.items() if visit.caller is None]
             self._visits[association] = _Visit()
         for oldest in waiting[: max(len(waiting) + 1 - MAXIMUM_WAITING, 0)]:
             oldest.dul.socket.hang_up()
@@ -152,35 +158,42 @@ class Listener:
                 self._change.notify_all()
 
     def _requested(self, event: Any) -> None:
-        rejection = self._rejection(event.assoc)
-        if rejection is not None:
-            event.assoc.acse.send_reject(*rejection)
-            event.assoc.kill()
+        association = event.assoc
+        caller = _caller(association)
+        try:
+            self._take_a_place(association, caller)
+            if self._admit is not None:
+                self._admit(association, caller)
+        except Exception as error:  # noqa: BLE001 - refused, or we cannot tell: either way no association
+            self._visits[association].is_admitted = False
+            answer = error.rejection.value.answer if isinstance(error, NotAdmitted) else NO_REASON
+            association.acse.send_reject(*answer)
+            self._tell(caller, error)
+            association.kill()
 
-    def _rejection(self, association: Association) -> tuple[int, int, int] | None:
-        request = association.requestor.primitive
-        calling_ae, address = request.calling_ae_title.strip(), association.requestor.address
+    def _take_a_place(self, association: Association, caller: Caller) -> None:
+        """Count the association in. Raises NotAdmitted."""
         with self._change:
             visit = self._visits[association]
-            visit.peer = (calling_ae, address)
+            visit.caller = caller
             admitted = [v for v in self._visits.values() if v.is_admitted]
-            is_full = len(admitted) >= MAXIMUM_ASSOCIATIONS
-            is_greedy = sum(v.peer == visit.peer for v in admitted) >= MAXIMUM_PER_PEER
-            visit.is_admitted = request.called_ae_title.strip() == self._ae_title and not (is_full or is_greedy)
-        if is_full or is_greedy:
-            return LIMIT_EXCEEDED
-        if not visit.is_admitted:
-            return UNKNOWN_CALLED
-        try:
-            if self._admit is not None:
-                self._admit(association, calling_ae, address)
-        except Exception as error:  # noqa: BLE001 - refused, or we cannot tell: either way no association
-            visit.is_admitted = False
-            if isinstance(error, Refused):
-                return UNKNOWN_CALLING
-            LOG.error("no association could be opened: %s", type(error).__name__)  # noqa: TRY400
-            return NO_REASON
-        return None
+            if sum(v.is_of(caller) for v in admitted) >= MAXIMUM_PER_PEER:
+                raise NotAdmitted(Rejection.LIMIT_OF_PEER)
+            if len(admitted) >= MAXIMUM_ASSOCIATIONS:
+                raise NotAdmitted(Rejection.LIMIT_OF_ALL)
+            if caller.called_ae not in self._ae_titles:
+                raise NotAdmitted(Rejection.UNKNOWN_CALLED_AE)
+            visit.is_admitted = True
+
+    def _tell(self, caller: Caller, error: Exception) -> None:
+        if not isinstance(error, NotAdmitted):
+            what = error.code if isinstance(error, TendonError) else type(error).__name__
+            LOG.error("no association could be opened: %s", what)
+        elif self._rejected is not None:
+            try:
+                self._rejected(caller, error)
+            except Exception as fault:  # noqa: BLE001 - the association must end all the same
+                LOG.error("a rejected association was not noted: %s", type(fault).__name__)  # noqa: TRY400
 
     def _acse_received(self, event: Any) -> None:
         if isinstance(event.primitive, A_ABORT):
@@ -199,6 +212,12 @@ class Listener:
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
         return not any(thread.is_alive() for thread in threads)
+
+
+def _caller(association: Association) -> Caller:
+    """Who asks; an IPv4 address is one also where it comes mapped into IPv6 (RFC 4291 2.5.5.2)."""
+    request, address = association.requestor.primitive, association.requestor.address
+    return Caller(request.calling_ae_title.strip(), request.called_ae_title.strip(), address.removeprefix("::ffff:"))
 
 
 def _outcome(association: Association, visit: _Visit) -> str:

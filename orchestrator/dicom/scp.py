@@ -11,13 +11,18 @@ from pynetdicom import evt
 
 from orchestrator.dicom.bounded import BoundedDul
 from orchestrator.dicom.listener import Listener
+from orchestrator.dicom.rejected import RejectionWriter
 from orchestrator.dicom.stream import IS_KNOWN, StreamDul
 from orchestrator.domain.errors import Fault, Refused, TendonError, where
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pynetdicom.association import Association
 
+    from orchestrator.dicom.rejected import Rejections
     from orchestrator.dicom.stream import Arriving
+    from orchestrator.domain.admission import Caller
 
 # C-STORE statuses (PS3.4 B.2.3, PS3.7 C)
 SUCCESS = 0x0000
@@ -45,8 +50,8 @@ LOG = logging.getLogger(__name__)
 class Reception(Protocol):
     """Where what peers send is taken in. Called from many threads at once."""
 
-    def open(self, calling_ae: str, address: str) -> str:
-        """Let a peer in; returns the association's id. Raises Refused UNKNOWN_PEER."""
+    def open(self, caller: Caller) -> str:
+        """Let a peer in; returns the association's id. Raises NotAdmitted."""
 
     def begin(
         self, association_id: str, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
@@ -58,39 +63,46 @@ class Reception(Protocol):
 
 
 class StorageScp:
-    """Listens under an AE title and hands objects to a reception."""
+    """Listens under its AE titles, the first of them its own, and hands objects to a reception."""
 
-    def __init__(self, ae_title: str, host: str, port: int, reception: Reception) -> None:
+    def __init__(
+        self, ae_titles: Sequence[str], host: str, port: int, reception: Reception, rejections: Rejections
+    ) -> None:
         self._reception = reception
+        self._rejections = RejectionWriter(rejections)
         self._ids: dict[Any, str] = {}
         self._stopping = Event()
         self._listener = Listener(
-            ae_title,
+            ae_titles,
             host,
             port,
             handlers=[(evt.EVT_C_STORE, self._store)],
             admit=self._open,
             ended=self._close,
+            rejected=self._rejections.note,
             upper_layer=partial(StreamDul, begin=self._begin, status_of=_status_of) if IS_KNOWN else BoundedDul,
         )
 
     def start(self) -> int:
         """Listen; returns the port, which port 0 leaves to the system. Raises Broken SETTING_INVALID."""
         self._stopping.clear()
-        return self._listener.start()
+        port = self._listener.start()
+        self._rejections.start()
+        return port
 
     def stop(self, grace_s: float = 5.0) -> None:
         """Accept no more; associations that outlast the grace are aborted."""
         self._stopping.set()
         self._listener.stop(grace_s)
+        self._rejections.stop()
 
     @property
     def is_alive(self) -> bool:
         """Whether it listens."""
         return self._listener.is_alive
 
-    def _open(self, association: Association, calling_ae: str, address: str) -> None:
-        self._ids[association] = self._reception.open(calling_ae, address)
+    def _open(self, association: Association, caller: Caller) -> None:
+        self._ids[association] = self._reception.open(caller)
 
     def _close(self, association: Association, outcome: str) -> None:
         """Note the end, however long that takes: a series is not ready while an association is open on it.

@@ -37,6 +37,12 @@ class Fault(Enum):
     STORAGE_LOW = Meaning("TND-1004", "too little free space to accept more", "free space in the data folder")
     STORE_FAILED = Meaning("TND-1005", "the object could not be stored", "see the service's log; then send again")
     UNKNOWN_PEER = Meaning("TND-1007", "this sender is not on the list", "add the node with may_send: true")
+    UNKNOWN_CALLED_AE = Meaning(
+        "TND-1008", "the called AE title is none of ours", "correct the sender, or add it to TENDON_CALLED_AE_TITLES"
+    )
+    TOO_MANY_ASSOCIATIONS = Meaning(
+        "TND-1009", "too many associations are open", "nothing: the sender tries again; if it lasts, see who holds them"
+    )
 
     JOURNAL_FULL = Meaning(
         "TND-1010",

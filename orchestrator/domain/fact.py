@@ -163,7 +163,7 @@ def series_label(number: int | None, modality: str) -> str:
 def study_facts(study: Study, node: Mapping[str, Any]) -> tuple[StudyFacts, tuple[ReceivedSeries, ...]]:
     """Facts of a study, and its series in the order of their numbers.
 
-    `node` maps the short names of `node.*` facts (ae_title, name, site) of the sender to text.
+    `node` maps the short names of `node.*` facts (ae_title, called_ae_title, name, site) of the sender to text.
     """
     names: dict[str, list[str]] = defaultdict(list)
     for instance in region_instances(study):
@@ -319,6 +319,7 @@ _NODE = tuple(
     Field(f"node.{name}", "text", description, example)
     for name, description, example in (
         ("ae_title", "AE title that sent the study", "CT1"),
+        ("called_ae_title", "our AE title that it was sent to", "TENDON"),
         ("name", "name of the node that sent it", "ct1"),
         ("site", "site of that node", "main"),
     )

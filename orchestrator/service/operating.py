@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from orchestrator.domain.audit import AuditEvent
     from orchestrator.domain.delivery import Delivery, Destination, Node, Output
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.retention import Retirement
@@ -160,3 +161,9 @@ def note_unusable_message(records: Records, clock: Clock, queue_name: str, reaso
     now = clock.now()
     with records.transaction() as unit:
         unit.alarms.sound(Alarm(Fault.MESSAGE_UNUSABLE.code, queue_name, reason, now, now))
+
+
+def audited(records: Records, limit: int, since: datetime | None = None) -> list[AuditEvent]:
+    """The newest events of the audit trail, newest first."""
+    with records.reading() as unit:
+        return unit.audit.newest(limit, since)

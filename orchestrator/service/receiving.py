@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from orchestrator.domain.admission import NotAdmitted, sender
+from orchestrator.domain.audit import opened
 from orchestrator.domain.errors import Fault, Refused, TendonError
 from orchestrator.keeping import Received
 from orchestrator.ports import Association
@@ -14,6 +16,7 @@ from orchestrator.service.together import Together
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from orchestrator.domain.admission import Caller
     from orchestrator.domain.delivery import Node
     from orchestrator.keeping import Journal, JournalEntry, ObjectWriter
     from orchestrator.ports import Clock, Identifiers, Objects, Records
@@ -50,31 +53,34 @@ class Reception:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_together", Together(self.recorder.keep))
 
-    def open(self, calling_ae: str, address: str) -> str:
-        """Admit a peer; gives the association's id. Raises Refused UNKNOWN_PEER."""
-        with self.records.reading() as unit:
-            site = unit.site.current()
-        node = self._node(site.nodes if site else (), calling_ae, address)
-        now = self.clock.now()
-        association = Association(self.identifiers.new(), calling_ae, address, now)
-        if node is None and not self._is_our_own_tool(calling_ae, address):
-            with self.records.transaction() as unit:
-                unit.studies.open_association(replace(association, closed_at=now, outcome="refused: unknown peer"))
-            raise Refused(Fault.UNKNOWN_PEER)
+    def open(self, caller: Caller) -> str:
+        """Admit a peer; gives the association's id. Raises NotAdmitted."""
+        node = self._sender(caller)
+        name = node.name if node else ""
+        association = Association(
+            self.identifiers.new(),
+            caller.calling_ae,
+            caller.address,
+            self.clock.now(),
+            called_ae=caller.called_ae,
+            node=name,
+        )
         with self.records.transaction() as unit:
             unit.studies.open_association(association)
+            unit.audit.add(opened(caller, name, association.opened_at))
         self._issuers[association.id] = node.patient_id_issuer if node else ""
         return association.id
 
-    def _node(self, nodes: tuple[Node, ...], calling_ae: str, address: str) -> Node | None:
-        return next(
-            (n for n in nodes if n.may_send and n.ae_title == calling_ae and address in self.addresses(n.host)),
-            None,
-        )
-
-    def _is_our_own_tool(self, calling_ae: str, address: str) -> bool:
-        """`tendon send` on this machine calls with the title it calls."""
-        return calling_ae == self.own_ae_title and address in self.addresses("localhost")
+    def _sender(self, caller: Caller) -> Node | None:
+        """The node that calls; None for our own tool: `tendon send` on this machine calls with the title it calls."""
+        with self.records.reading() as unit:
+            site = unit.site.current()
+        try:
+            return sender(site.nodes if site else (), caller, self.addresses)
+        except NotAdmitted:
+            if caller.calling_ae == self.own_ae_title and caller.address in self.addresses("localhost"):
+                return None
+            raise
 
     def begin(
         self, association_id: str, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str

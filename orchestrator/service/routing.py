@@ -102,7 +102,7 @@ def route_ready(
         replace(study, series=tuple(s for s in study.series if s.uid in ready)),
         router.rulebook.rules(site.rules),
         moment.manifests,
-        node=_node_facts(unit, study),
+        node=_node_facts(unit, study, site),
         earlier=known,
         given_up=_GIVEN_UP if anew else _REPLACED,
     )
@@ -128,9 +128,18 @@ def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> fro
     return frozenset(ready)
 
 
-def _node_facts(unit: Unit, study: Study) -> Mapping[str, str]:
+def _node_facts(unit: Unit, study: Study, site: SiteFile) -> Mapping[str, str]:
+    """Which node sent the study, as it was admitted, and what the rules' own version says of that node."""
     visit = unit.studies.association(study.series[0].instances[0].association_id)
-    return {"ae_title": visit.calling_ae} if visit else {}
+    if visit is None:
+        return {}
+    node = next((node for node in site.nodes if node.name == visit.node), None)
+    return {
+        "ae_title": visit.calling_ae,
+        "called_ae_title": visit.called_ae,
+        "name": visit.node,
+        "site": node.site if node else "",
+    }
 
 
 def _add_job(

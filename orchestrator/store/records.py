@@ -19,6 +19,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.domain.errors import Fault, Transient
 from orchestrator.store.alarms import AlarmRows
+from orchestrator.store.audit import AuditRows
 from orchestrator.store.bell import FileBell
 from orchestrator.store.deliveries import DeliveryRows
 from orchestrator.store.dialect import CHANNEL, tell_if_rung
@@ -85,6 +86,10 @@ class _Unit:
     @cached_property
     def keeping(self) -> KeepingRows:
         return KeepingRows(self.connection)
+
+    @cached_property
+    def audit(self) -> AuditRows:
+        return AuditRows(self.connection)
 
 
 class DatabaseRecords:

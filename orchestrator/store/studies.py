@@ -71,6 +71,8 @@ class StudyRows:
                 opened_at=association.opened_at,
                 closed_at=association.closed_at,
                 outcome=association.outcome,
+                called_ae=association.called_ae,
+                node=association.node,
             )
         )
 

@@ -24,6 +24,8 @@ from sqlalchemy import (
     text,
 )
 
+from orchestrator.store.appending import append_only
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
@@ -59,6 +61,8 @@ associations = Table(
     Column("opened_at", Instant, nullable=False),
     Column("closed_at", Instant),
     Column("outcome", Text, nullable=False, default=""),
+    Column("called_ae", Text, nullable=False, server_default=text("''")),
+    Column("node", Text, nullable=False, server_default=text("''")),
 )
 
 studies = Table(
@@ -334,3 +338,20 @@ alarms = Table(
     Column("cleared_at", Instant),
     Index("alarms_open", "cleared_at", "code"),
 )
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("event", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False, index=True),
+    Column("times", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("called_ae", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+append_only(audit_events)

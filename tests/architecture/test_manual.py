@@ -1,12 +1,13 @@
-"""The manual says of every code what it means and what to do."""
+"""The manual says of every code what it means and what to do, and of every rejection why."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.domain.admission import Rejection
 from orchestrator.domain.errors import Fault
 
-MANUAL = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def rows() -> str:
@@ -14,7 +15,14 @@ def rows() -> str:
 
 
 def test_every_code_is_in_the_manual_with_its_remedy():
-    assert rows() in MANUAL.read_text(encoding="utf-8")
+    assert rows() in (DOCS / "errors.md").read_text(encoding="utf-8")
+
+
+def test_every_ground_of_rejection_is_in_the_manual_with_what_the_sender_sees():
+    grounds = [rejection.value for rejection in Rejection]
+    answers = [", ".join(map(str, ground.answer)) for ground in grounds]
+    lines = [f"| `{g.reason}` | {g.meaning} | {g.fault.code} | {a} |\n" for g, a in zip(grounds, answers, strict=True)]
+    assert "".join(lines) in (DOCS / "receiving.md").read_text(encoding="utf-8")
 
 
 def test_codes_are_unique_and_in_order():

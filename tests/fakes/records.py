@@ -12,6 +12,7 @@ from tests.fakes.keeping import MemoryKeeping
 from tests.fakes.offices import MemoryAlarms, MemoryLeases, MemoryWorkers
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
+from tests.fakes.trail import MemoryAuditTrail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,7 @@ class MemoryUnit:
         self.workers = MemoryWorkers(state)
         self.alarms = MemoryAlarms(state)
         self.keeping = MemoryKeeping(state)
+        self.audit = MemoryAuditTrail(state)
 
 
 class MemoryRecords:

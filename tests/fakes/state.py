@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.alarm import Alarm
+    from orchestrator.domain.audit import AuditEvent
     from orchestrator.domain.circuit import Circuit
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job, Stage
@@ -54,6 +55,7 @@ class State:
     leases: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
     workers: dict[str, tuple[Worker, datetime]] = field(default_factory=dict)
     alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)
+    audit_events: dict[int, AuditEvent] = field(default_factory=dict)
 
     def copy(self) -> State:
         return replace(self, **{name: dict(getattr(self, name)) for name in self.__dataclass_fields__})

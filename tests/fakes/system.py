@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.domain.admission import Caller
 from orchestrator.domain.delivery import Destination, Node
 from orchestrator.domain.queue import LANES
 from orchestrator.ports import BuiltObject
@@ -155,8 +156,8 @@ class FakeSystem:
 
     # what peers do
 
-    def visit(self, calling_ae: str = "CT1", address: str = "10.0.0.1") -> str:
-        return self.reception.open(calling_ae, address)
+    def visit(self, calling_ae: str = "CT1", address: str = "10.0.0.1", called_ae: str = "TENDON") -> str:
+        return self.reception.open(Caller(calling_ae, called_ae, address))
 
     def send(self, visit: str, header: Header, data_set: bytes = b"pixels") -> None:
         """One C-STORE of an object with this header."""

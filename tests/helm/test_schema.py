@@ -112,6 +112,7 @@ def test_every_value_is_changed_by_some_example():
         ("site.environment", "staging", "'production', 'test'"),
         ("site.aeTitle", "MORE THAN SIXTEEN", "does not match pattern"),
         ("site.aeTitle", "BACK\\SLASH", "does not match pattern"),
+        ("site.calledAeTitles", ["OLD,ROUTER"], "does not match pattern"),
         ("site.quietSeconds", 0, "exclusiveMinimum"),
         ("objects.url", "file:///srv/tendon", "does not match pattern"),
         ("objects.volume.size", "lots", "does not match pattern"),

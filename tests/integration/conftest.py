@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
     from orchestrator.ports import Records
 
 
@@ -77,10 +79,15 @@ def empty_postgresql(postgresql_url):
     """The same database with no row in it."""
     engine = open_engine(postgresql_url)
     with engine.begin() as connection:
-        names = ", ".join(metadata.tables)
-        connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        empty(connection)
     engine.dispose()
     return postgresql_url
+
+
+def empty(connection: Connection) -> None:
+    """Take every row out of a PostgreSQL, those of append-only tables too."""
+    connection.execute(text("SET LOCAL session_replication_role = replica"))
+    connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
 
 
 def opened_store(kind: str, request: pytest.FixtureRequest, folder: Path) -> AbstractContextManager[Store]:

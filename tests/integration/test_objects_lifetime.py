@@ -14,17 +14,15 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import text
 
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.service.retiring import SHELVES, Keeper, retire_due, sweep
 from orchestrator.service.working import complete_report, complete_stage, fail_stage
 from orchestrator.store.bucket import BucketObjects
 from orchestrator.store.objects import DirectoryObjects
-from orchestrator.store.tables import metadata
 from tests.fakes.objects import MemoryObjects
 from tests.fakes.system import PACS, SEG, FakeSystem
-from tests.integration.conftest import opened_store
+from tests.integration.conftest import empty, opened_store
 from tests.servers.s3 import KEY_ID, REGION, SECRET, s3_server
 from tests.strategies import ct_header
 
@@ -231,7 +229,7 @@ def test_no_order_of_arrivals_work_retirement_and_sweeps_loses_what_a_row_refers
 
 def emptied(records: Any) -> None:
     with records._engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
+        empty(connection)
 
 
 # at the same time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +13,8 @@ import pytest
 from orchestrator import settings
 from orchestrator.__main__ import main
 from orchestrator.assembly import open_system
+from orchestrator.domain.admission import Caller, Rejection
+from orchestrator.domain.audit import opened, rejected
 from orchestrator.service.operating import note_unusable_message
 from orchestrator.service.staffing import report
 from tests.fakes.system import CT1, PACS, SHARE, rule, slices
@@ -302,7 +304,37 @@ def test_alarms_are_listed_and_cleared(desk):
     assert "TND-9004" in desk.tendon("alarms", "--clear", "TND-9006", "tendon.cpu.stat", expect=1)
 
 
-@pytest.mark.parametrize("command", [("retry", JOB), ("cancel", JOB), ("reroute", STUDY_UID), ("alarms",), ("export",)])
+def test_the_audit_trail_is_listed_newest_first_and_by_its_age(desk):
+    assert desk.tendon("audit") == "No event.\n"
+    now = desk.system.clock.now()
+    ours, theirs = Caller("CT1", "TENDON", "10.0.0.1"), Caller("EVIL\x1b[2J", "TENDON", "10.9.9.9")
+    refused = rejected(theirs, Rejection.UNKNOWN_CALLING_AE, "", now - timedelta(minutes=90))
+    with desk.system.records.transaction() as unit:
+        unit.audit.add(refused)
+        unit.audit.add(opened(ours, "ct1", now))
+    table = desk.tendon("audit", "list")
+    assert table.index("association.opened") < table.index("calling-ae-unknown")
+    assert r"EVIL\x1b[2J" in table
+    assert "\x1b" not in table
+    newest, oldest = desk.ask("audit", "--since", "2h")["items"]
+    assert (newest["actor"], newest["node"], newest["outcome"]) == ("CT1", "ct1", "success")
+    assert (oldest["reason"], oldest["times"]) == ("calling-ae-unknown", 1)
+    assert datetime.fromisoformat(oldest["last_at"]) == refused.last_at
+    assert desk.ask("audit", "--since", "89m")["items"] == desk.ask("audit", "--limit", "1")["items"] == [newest]
+
+
+@pytest.mark.parametrize("span", ["7", "-1d", "7w", "1h30m", "\N{SUPERSCRIPT TWO}h", ""])
+def test_a_span_that_is_none_is_a_matter_of_usage(desk, span):
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", f"--since={span}"])
+    assert ended.value.code == 2
+    assert "write 30m, 12h or 7d" in desk.capsys.readouterr().err
+
+
+COMMANDS = [("retry", JOB), ("cancel", JOB), ("reroute", STUDY_UID), ("alarms",), ("audit",), ("export",)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_for_an_installation_makes_none(tmp_path, monkeypatch, capsys, command):
     monkeypatch.setenv("TENDON_DATA_DIR", str(tmp_path / "nowhere"))
     assert main(command) == 1

@@ -238,8 +238,9 @@ def test_a_postponed_series_is_due_later(records):
 
 
 def test_an_open_association_keeps_its_series_from_being_due(records):
+    visit = Association("a1", "CT1", "10.0.0.1", START, called_ae="TENDON", node="ct1")
     with records.transaction() as unit:
-        unit.studies.open_association(Association("a1", "CT1", "10.0.0.1", START))
+        unit.studies.open_association(visit)
     received(records, ct(), look_at=START)
     assert due(records, after(1e6)) == []
     with records.reading() as unit:
@@ -249,7 +250,7 @@ def test_an_open_association_keeps_its_series_from_being_due(records):
     assert due(records, after(5)) == [STUDY_UID]
     with records.reading() as unit:
         assert not unit.studies.get(STUDY_UID).series[0].is_receiving
-        assert unit.studies.association("a1") == Association("a1", "CT1", "10.0.0.1", START, after(5), "released")
+        assert unit.studies.association("a1") == replace(visit, closed_at=after(5), outcome="released")
 
 
 def test_an_association_open_on_one_series_lets_the_other_be_due(records):

@@ -59,7 +59,9 @@ def test_what_autogenerate_does_not_compare_is_equal_too(engine, tmp_path):
         assert migrated.get_pk_constraint(name) == created.get_pk_constraint(name)
         assert _sorted(migrated.get_unique_constraints(name)) == _sorted(created.get_unique_constraints(name))
         assert _sorted(migrated.get_foreign_keys(name)) == _sorted(created.get_foreign_keys(name))
-    assert _indexes(engine) == _indexes(made)
+    for kind in ("index", "trigger"):
+        assert _made(kind, engine) == _made(kind, made)
+    assert {name.rpartition("_")[2] for name in _made("trigger", made)} == {"update", "delete", "replace"}
     made.dispose()
 
 
@@ -67,10 +69,11 @@ def _sorted(found: list) -> list[str]:
     return sorted(str(sorted(one.items(), key=str)) for one in found)
 
 
-def _indexes(engine) -> dict[str, str]:
-    """Every index in the words SQLite keeps, partial ones with their condition."""
+def _made(kind: str, engine) -> dict[str, str]:
+    """Every index or trigger in the words SQLite keeps, with their conditions."""
+    kept = text("SELECT name, sql FROM sqlite_master WHERE type = :kind AND sql IS NOT NULL")
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"))
+        rows = connection.execute(kept, {"kind": kind})
         return {row.name: "".join(row.sql.split()).replace('"', "") for row in rows}
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from pynetdicom import AE, AllStoragePresentationContexts
 
 from orchestrator.dicom import bounded, listener, scp
-from orchestrator.dicom.scp import StorageScp
 from orchestrator.dicom.scu import DicomSender, store_files
 from orchestrator.domain.errors import Broken, Fault, Refused, Transient
 from tests.dicom_peers import (
@@ -40,6 +39,7 @@ from tests.dicom_peers import (
     p_data,
     program,
     read_pdu,
+    scp_of,
     store_rq,
     write_object,
 )
@@ -62,10 +62,6 @@ REJECTED = 3
 ANSWERED = 4
 RELEASED = 6
 ABORTED = 7
-
-
-def scp_of(reception: FakeReception) -> StorageScp:
-    return StorageScp("TENDON", LOOPBACK, 0, reception)
 
 
 def send(paths: list[Path], port: int, calling_ae: str = "CT1") -> list[tuple[str, str]]:
@@ -155,36 +151,6 @@ def test_an_association_is_opened_with_the_callers_title_and_address_and_closed_
         DicomSender("CT1").echo(LOOPBACK, port, "TENDON")
     assert reception.opened == [("CT1", LOOPBACK)]
     assert reception.closed == [("association 1", "released")]
-
-
-def test_an_unknown_peer_is_rejected_for_good(tmp_path):
-    reception = FakeReception(strangers=frozenset({"STRANGER"}))
-    with listening(scp_of(reception)) as port:
-        with connected(port) as connection:
-            connection.sendall(associate_rq("TENDON", "STRANGER"))
-            assert read_pdu(connection) == (REJECTED, bytes([0, 1, 1, 3]))
-            assert read_pdu(connection) == (CLOSED, b"")
-        assert send([write_object(tmp_path)], port, "STRANGER")[0][0] == "refused"
-    assert reception.opened == reception.closed == reception.stored == []
-
-
-def test_a_wrong_called_title_is_rejected_before_the_reception_is_asked():
-    reception = FakeReception()
-    with listening(scp_of(reception)) as port, connected(port) as connection:
-        connection.sendall(associate_rq("OTHER"))
-        assert read_pdu(connection) == (REJECTED, bytes([0, 1, 1, 7]))
-    assert reception.opened == reception.closed == []
-
-
-def test_a_reception_that_cannot_answer_rejects_for_now(caplog):
-    class Broken(FakeReception):
-        def open(self, calling_ae, address):
-            raise RuntimeError(PATIENT_NAME)
-
-    with listening(scp_of(Broken())) as port, connected(port) as connection:
-        connection.sendall(associate_rq("TENDON"))
-        assert read_pdu(connection) == (REJECTED, bytes([0, 2, 1, 1]))
-    assert PATIENT_NAME not in caplog.text
 
 
 @pytest.mark.parametrize(("last_words", "outcome"), [(b"", "lost"), (ABORT, "aborted")])
@@ -457,7 +423,7 @@ def test_after_stop_the_port_is_closed():
 
 def test_an_address_in_use_is_told_at_start():
     with listening(scp_of(FakeReception())) as port, pytest.raises(Broken, match="cannot listen") as caught:
-        StorageScp("TENDON", LOOPBACK, port, FakeReception()).start()
+        scp_of(FakeReception(), port=port).start()
     assert caught.value.fault is Fault.SETTING_INVALID
 
 

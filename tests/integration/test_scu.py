@@ -15,7 +15,6 @@ import pytest
 
 from orchestrator.dicom import bounded
 from orchestrator.dicom.archive import Archive
-from orchestrator.dicom.scp import StorageScp
 from orchestrator.dicom.scu import DicomSender, store_files
 from orchestrator.domain.delivery import Destination, Output
 from orchestrator.domain.errors import Broken, Fault, Refused, Transient
@@ -33,6 +32,7 @@ from tests.dicom_peers import (
     free_port,
     listening,
     program,
+    scp_of,
     scripted,
     store_rsp,
     write_object,
@@ -85,7 +85,7 @@ def test_a_batch_goes_over_one_association_byte_for_byte_and_is_proven(tmp_path)
 
 def test_one_batch_is_one_association(tmp_path):
     reception = FakeReception()
-    with listening(StorageScp("PACS", LOOPBACK, 0, reception)) as port:
+    with listening(scp_of(reception, "PACS")) as port:
         told(pacs(port), *(write_object(tmp_path) for _ in range(3)))
     assert reception.opened == [("TENDON", LOOPBACK)]
     assert reception.outcomes == ["released"]
@@ -218,7 +218,7 @@ def test_what_is_no_part_10_file_is_refused_and_the_rest_is_sent(tmp_path):
     text.write_text("not an image")
     paths = [text, write_object(tmp_path), gone]
     progress = []
-    with listening(StorageScp("PACS", LOOPBACK, 0, FakeReception())) as port:
+    with listening(scp_of(FakeReception(), "PACS")) as port:
         files = store_files(
             paths,
             host=LOOPBACK,
@@ -234,7 +234,7 @@ def test_what_is_no_part_10_file_is_refused_and_the_rest_is_sent(tmp_path):
 def test_more_classes_than_one_association_can_name_are_sent_over_two(tmp_path):
     paths = [write_object(tmp_path, sop_class_uid=f"1.2.826.0.1.3680043.9.9999.2.{k}") for k in range(130)]
     reception = FakeReception()
-    with listening(StorageScp("PACS", LOOPBACK, 0, reception)) as port:
+    with listening(scp_of(reception, "PACS")) as port:
         files = store_files(paths, host=LOOPBACK, port=port, called_ae="PACS", calling_ae="CT1")
     assert {f.outcome for f in files} == {"accepted"}
     assert len(reception.opened) == 2
@@ -242,7 +242,7 @@ def test_more_classes_than_one_association_can_name_are_sent_over_two(tmp_path):
 
 
 def test_echo_tells_a_rejection_from_an_answer():
-    with listening(StorageScp("PACS", LOOPBACK, 0, FakeReception())) as port:
+    with listening(scp_of(FakeReception(), "PACS")) as port:
         SENDER.echo(LOOPBACK, port, "PACS")
         with pytest.raises(Refused, match="source 1, reason 7") as caught:
             SENDER.echo(LOOPBACK, port, "OTHER")
@@ -251,7 +251,7 @@ def test_echo_tells_a_rejection_from_an_answer():
 
 def test_a_reception_out_of_space_is_tried_again_later(tmp_path):
     reception = FakeReception(failure=Broken(Fault.STORE_FAILED))
-    with listening(StorageScp("PACS", LOOPBACK, 0, reception)) as port:
+    with listening(scp_of(reception, "PACS")) as port:
         assert told(pacs(port), write_object(tmp_path))[0][0] == "unreachable"
 
 

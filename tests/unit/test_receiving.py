@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.domain.admission import NotAdmitted, Rejection
 from orchestrator.domain.errors import Broken, Fault, Refused
 from orchestrator.domain.study import Patient
 from orchestrator.service.receiving import PIECE_BYTES, RESERVE_BYTES
@@ -36,29 +37,55 @@ def test_a_known_peer_is_admitted_from_each_of_its_addresses_and_its_visit_noted
     assert (noted.closed_at - noted.opened_at).total_seconds() == 5
 
 
-@pytest.mark.parametrize(
-    ("calling_ae", "address"),
-    [("CT1", "10.0.0.2"), ("CT2", "10.0.0.1"), ("ct1", "10.0.0.1"), ("TENDON", "10.0.0.1"), ("", "")],
-)
-def test_an_unknown_peer_is_refused_and_its_visit_noted(system, calling_ae, address):
-    with pytest.raises(Refused) as refusal:
-        system.visit(calling_ae, address)
-    assert refusal.value.fault is Fault.UNKNOWN_PEER
+def audited(system: FakeSystem) -> list[tuple[str, ...]]:
     with system.records.reading() as unit:
-        noted = unit.studies.association("n1")
-    assert (noted.calling_ae, noted.address) == (calling_ae, address)
-    assert noted.outcome == "refused: unknown peer"
-    assert noted.closed_at is not None
+        return [(e.event, e.actor, e.address, e.called_ae, e.node, e.outcome) for e in unit.audit.newest(10)]
 
 
-def test_a_node_that_may_not_send_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("calling_ae", "address", "why"),
+    [
+        ("CT1", "10.0.0.2", Rejection.WRONG_ADDRESS),
+        ("CT2", "10.0.0.1", Rejection.UNKNOWN_CALLING_AE),
+        ("ct1", "10.0.0.1", Rejection.UNKNOWN_CALLING_AE),
+        ("TENDON", "10.0.0.1", Rejection.UNKNOWN_CALLING_AE),
+        ("", "", Rejection.UNKNOWN_CALLING_AE),
+    ],
+)
+def test_an_unknown_peer_is_refused_and_leaves_no_association(system, calling_ae, address, why):
+    with pytest.raises(NotAdmitted) as refusal:
+        system.visit(calling_ae, address)
+    assert (refusal.value.rejection, refusal.value.fault) == (why, Fault.UNKNOWN_PEER)
+    with system.records.reading() as unit:
+        assert unit.studies.association("n1") is None
+    assert audited(system) == []
+
+
+def test_a_node_that_may_not_send_is_refused_by_its_name(tmp_path):
     system = FakeSystem(tmp_path, nodes=(replace(CT1, may_send=False),))
-    with pytest.raises(Refused):
+    with pytest.raises(NotAdmitted) as refusal:
         system.visit()
+    assert (refusal.value.rejection, refusal.value.node) == (Rejection.MAY_NOT_SEND, "ct1")
+
+
+def test_an_association_keeps_its_node_and_the_title_it_called_and_is_audited(system):
+    visit = system.visit(called_ae="OLD ROUTER")
+    with system.records.reading() as unit:
+        noted = unit.studies.association(visit)
+    assert (noted.node, noted.called_ae) == ("ct1", "OLD ROUTER")
+    assert audited(system) == [("association.opened", "CT1", "10.0.0.1", "OLD ROUTER", "ct1", "success")]
+
+
+def test_an_association_that_cannot_be_noted_is_not_audited(system):
+    system.records.fail_next = ConnectionError()
+    with pytest.raises(ConnectionError):
+        system.visit()
+    assert audited(system) == []
 
 
 def test_our_own_tool_is_admitted_from_this_machine(system):
     assert system.visit("TENDON", "127.0.0.1")
+    assert audited(system) == [("association.opened", "TENDON", "127.0.0.1", "TENDON", "", "success")]
 
 
 def test_success_means_that_object_and_record_are_there(system):

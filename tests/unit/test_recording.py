@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.domain.admission import Caller
 from orchestrator.domain.errors import Fault, Refused, Transient
 from orchestrator.keeping import Errand
 from orchestrator.service.receiving import RESERVE_BYTES
@@ -15,6 +16,8 @@ from orchestrator.store.journal import JournalPacks, PackJournal
 from orchestrator.store.packs import LARGEST_BYTES
 from tests.fakes.system import FakeSystem, slices, store
 from tests.strategies import STUDY_UID, ct_header
+
+CALLER = Caller("CT1", "TENDON", "10.0.0.1")
 
 
 class Journalling:
@@ -28,7 +31,7 @@ class Journalling:
         self.reception = replace(self.system.reception, journal=self.journal)
 
     def send(self, *headers, data_set: bytes = b"as received") -> None:
-        visit = self.reception.open("CT1", "10.0.0.1")
+        visit = self.reception.open(CALLER)
         for header in headers:
             self.system.headers.headers[header.sop_instance_uid] = header
             store(self.reception, visit, header, data_set)
@@ -84,10 +87,10 @@ def test_recording_twice_changes_nothing(at):
 
 
 def test_the_visits_of_a_dead_process_end_and_those_since_do_not(at):
-    before = at.reception.open("CT1", "10.0.0.1")
+    before = at.reception.open(CALLER)
     at.system.clock.pass_s(1)
     restarted = at.system.clock.now()
-    since = at.reception.open("CT1", "10.0.0.1")
+    since = at.reception.open(CALLER)
     do_errands(at.system.recorder, at.packs, [Errand("abandoned", at=restarted)])
     with at.system.records.reading() as unit:
         assert unit.studies.association(before).closed_at is not None
@@ -184,7 +187,7 @@ def test_what_is_owed_counts_as_taken_room(at):
 
 
 def test_an_object_given_up_on_its_way_is_never_recorded(at):
-    visit, header = at.reception.open("CT1", "10.0.0.1"), ct_header("1.2.3.1.0")
+    visit, header = at.reception.open(CALLER), ct_header("1.2.3.1.0")
     arrival = at.reception.begin(
         visit,
         sop_class_uid=header.sop_class_uid,

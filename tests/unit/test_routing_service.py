@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from orchestrator.domain.pipeline import Input, StagePlan
 from orchestrator.domain.study import Patient
 from orchestrator.service.routing import due_studies, put_off, route_study
 from orchestrator.service.working import complete_stage
-from tests.fakes.system import PACS, QUIET_S, FakeSystem, rule, slices
+from tests.fakes.system import CT1, PACS, QUIET_S, FakeSystem, rule, slices
 from tests.strategies import STUDY_UID, ct_header, manifest_of, region_series
 
 PER_SERIES = manifest_of("per_series", Input("ct", "volume", count="each"))
@@ -330,3 +332,49 @@ def test_a_study_of_unroutable_objects_only_is_never_due(system):
     system.receive_and_route(ct_header("1.2.3.1.0", unreadable="too deep"))
     assert due(system) == []
     assert system.jobs() == []
+
+
+# who sent it
+
+
+def told_apart_by(field: str, value: str) -> dict:
+    return rule(when={"all": [{"field": field, "eq": value}]})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("node.name", "ct1"), ("node.site", "main"), ("node.ae_title", "CT1"), ("node.called_ae_title", "OLD ROUTER")],
+)
+@pytest.mark.parametrize("is_meant", [True, False])
+def test_a_rule_may_ask_which_node_sent_the_study_and_to_which_title(tmp_path, field, value, is_meant):
+    meant = told_apart_by(field, value if is_meant else "other")
+    system = FakeSystem(tmp_path, nodes=(replace(CT1, site="main"),), rules=(meant,))
+    visit = system.visit(called_ae="OLD ROUTER")
+    for header in slices():
+        system.send(visit, header)
+    system.reception.close(visit, "released")
+    system.clock.pass_s(QUIET_S)
+    system.route()
+    assert len(system.jobs()) == int(is_meant)
+
+
+def test_a_study_of_our_own_tool_comes_from_no_node(tmp_path):
+    system = FakeSystem(tmp_path, rules=(told_apart_by("node.name", "ct1"),))
+    visit = system.visit("TENDON", "127.0.0.1")
+    for header in slices():
+        system.send(visit, header)
+    system.reception.close(visit, "released")
+    system.clock.pass_s(QUIET_S)
+    system.route()
+    assert system.jobs() == []
+    assert "node.name" in decisions(system)[0][3].reason
+
+
+def test_a_node_that_was_corrected_since_counts_as_it_is_now(tmp_path):
+    system = FakeSystem(tmp_path, rules=(told_apart_by("node.site", "main"),))
+    system.receive(*slices())
+    system.nodes = (replace(CT1, site="main"),)
+    system.decide(told_apart_by("node.site", "main"))
+    system.clock.pass_s(QUIET_S)
+    system.route()
+    assert len(system.jobs()) == 1

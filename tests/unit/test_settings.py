@@ -40,6 +40,7 @@ def test_every_setting_has_an_origin():
         "TENDON_DATABASE_URL",
         "TENDON_PIPELINES_DIR",
         "TENDON_AE_TITLE",
+        "TENDON_CALLED_AE_TITLES",
         "TENDON_DICOM_HOST",
         "TENDON_DICOM_PORT",
         "TENDON_ADMIN_HOST",
@@ -67,6 +68,8 @@ def test_every_setting_has_an_origin():
         ("AE_TITLE", "X" * 17, "must be 1 to 16 ASCII characters"),
         ("AE_TITLE", "A\\B", "must be 1 to 16 ASCII characters"),
         ("AE_TITLE", "M\N{LATIN CAPITAL LETTER U WITH DIAERESIS}LLER", "must be 1 to 16 ASCII characters"),
+        ("CALLED_AE_TITLES", "OLD," + "X" * 17, "must be 1 to 16 ASCII characters"),
+        ("CALLED_AE_TITLES", "A\\B", "must be 1 to 16 ASCII characters"),
         ("ENVIRONMENT", "prod", "must be production or test"),
     ],
 )
@@ -84,6 +87,11 @@ def test_no_text_is_taken_for_a_port_but_0_to_65535(value):
     else:
         with pytest.raises(InvalidSettingError, match="TENDON_DICOM_PORT must be a port number"):
             load({"TENDON_DICOM_PORT": value})
+
+
+def test_further_titles_are_many_and_each_is_there_once():
+    assert load({}).called_ae_titles == ()
+    assert load({"TENDON_CALLED_AE_TITLES": "OLD ROUTER, PACS,,OLD ROUTER "}).called_ae_titles == ("OLD ROUTER", "PACS")
 
 
 def test_pipeline_folders_are_many_and_absolute():

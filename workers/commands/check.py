@@ -66,6 +66,7 @@ def _values(site: Settings) -> dict[str, str]:
         "TENDON_RETENTION_DAYS": "" if site.retention_days is None else f"{site.retention_days:g}",
         "TENDON_PIPELINES_DIR": ":".join(str(folder) for folder in site.pipelines_dirs),
         "TENDON_AE_TITLE": site.ae_title,
+        "TENDON_CALLED_AE_TITLES": ",".join(site.called_ae_titles),
         "TENDON_DICOM_HOST": site.dicom_host,
         "TENDON_DICOM_PORT": str(site.dicom_port),
         "TENDON_ADMIN_HOST": site.admin_host,

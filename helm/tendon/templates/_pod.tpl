@@ -150,6 +150,7 @@ topologySpreadConstraints:
       "INSTALLATION" $values.site.installation
       "ENVIRONMENT" $values.site.environment
       "AE_TITLE" $values.site.aeTitle
+      "CALLED_AE_TITLES" (join "," $values.site.calledAeTitles)
       "TIME_ZONE" $values.site.timeZone
       "QUIET_SECONDS" $values.site.quietSeconds
       "LEASE_SECONDS" $values.site.leaseSeconds -}}

@@ -1,0 +1,68 @@
+"""Say who came and who was rejected, newest first."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator import settings
+from orchestrator.assembly import open_system
+from orchestrator.service.operating import audited
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.domain.audit import AuditEvent
+
+EXAMPLE: Final = "tendon audit --since 7d"
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do, how much of it, and in what form."""
+    parser.add_argument("action", nargs="?", choices=["list"], default="list", help="list the newest events (default)")
+    parser.add_argument("--since", type=_span, metavar="SPAN", help="only the last 30m, 12h or 7d, for example")
+    parser.add_argument("--limit", type=int, default=100, help="how many (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the events."""
+    system = open_system(settings.load_of_installation())
+    since = None if arguments.since is None else system.clock.now() - arguments.since
+    events = audited(system.records, arguments.limit, since)
+    if arguments.json:
+        sys.stdout.write(json.dumps({"items": [_as_json(event) for event in events]}, indent=2) + "\n")
+        return 0
+    Console().print(_table(events) if events else "No event.")
+    return 0
+
+
+def _span(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,5})([mhd])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span of time: write 30m, 12h or 7d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _as_json(event: AuditEvent) -> dict[str, Any]:
+    return {**asdict(event), "at": event.at.isoformat(), "last_at": event.last_at.isoformat()}
+
+
+def _table(events: Sequence[AuditEvent]) -> Table:
+    table = Table(box=None)
+    for name in ("time (UTC)", "event", "reason", "times", "from", "address", "called", "node"):
+        table.add_column(name, overflow="fold")
+    for event in events:
+        row = (event.event, event.reason, str(event.times), event.actor, event.address, event.called_ae, event.node)
+        table.add_row(f"{event.last_at:%Y-%m-%d %H:%M:%S}", *(Text(value) for value in row))
+    return table

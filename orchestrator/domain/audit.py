@@ -1,0 +1,72 @@
+"""What the audit trail tells, after the audit message of DICOM (PS3.15 A.5). Nothing of a patient is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from orchestrator.domain.admission import Caller, Rejection
+
+Outcome = Literal["success", "minor failure", "serious failure", "major failure"]
+"""EventOutcomeIndicator 0, 4, 8 and 12."""
+
+ASSOCIATION_OPENED: Final = "association.opened"
+ASSOCIATION_REJECTED: Final = "association.rejected"
+LONGEST_TEXT: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Something that was done or refused, `times` times from `at` to `last_at`.
+
+    `event` and `reason` are stable names. `actor` is who did it: of an association the calling AE title.
+    """
+
+    event: str
+    outcome: Outcome
+    at: datetime
+    last_at: datetime
+    actor: str
+    address: str
+    called_ae: str = ""
+    node: str = ""
+    reason: str = ""
+    times: int = 1
+
+
+def opened(caller: Caller, node: str, at: datetime) -> AuditEvent:
+    """An association was accepted; `node` is empty for our own tool on this machine."""
+    return AuditEvent(
+        ASSOCIATION_OPENED,
+        "success",
+        at,
+        at,
+        actor=inert(caller.calling_ae),
+        address=caller.address,
+        called_ae=inert(caller.called_ae),
+        node=node,
+    )
+
+
+def rejected(caller: Caller, rejection: Rejection, node: str, at: datetime) -> AuditEvent:
+    """An association was rejected: a serious failure where trying again is of no use, else a minor one."""
+    return AuditEvent(
+        ASSOCIATION_REJECTED,
+        "serious failure" if rejection.value.is_permanent else "minor failure",
+        at,
+        at,
+        actor=inert(caller.calling_ae),
+        address=caller.address,
+        called_ae=inert(caller.called_ae),
+        node=node,
+        reason=rejection.value.reason,
+    )
+
+
+def inert(text: str) -> str:
+    """What a peer calls itself, as printable ASCII of a bounded length: nothing that a log or a terminal acts on."""
+    escaped = text.encode("unicode_escape").decode("ascii")
+    return escaped if len(escaped) <= LONGEST_TEXT else f"{escaped[: LONGEST_TEXT - 3]}..."
