@@ -132,7 +132,7 @@ def test_fewer_than_three_images_are_no_volume(count):
     [
         ({"is_localizer": True}, "localizer"),
         ({"is_monochrome": False}, "colour page"),
-        ({"frames": 12}, "multi-frame"),
+        ({"is_multi_frame": True}, "multi-frame"),
         ({"position": None}, "no position"),
         ({"orientation": None}, "no position or orientation"),
         ({"spacing_mm": None}, "no pixel spacing"),
