@@ -14,7 +14,7 @@ from orchestrator.dicom.elements import MAX_BYTES, Unreadable, elements
 from orchestrator.dicom.frames import WANTED_OF_FRAMES, frame_facts
 from orchestrator.dicom.part10 import read_part10
 from orchestrator.dicom.text import region_name
-from orchestrator.dicom.values import CHARACTER_SET, Values, ascii_of
+from orchestrator.dicom.values import CHARACTER_SET, PATIENT_NAME, Values, ascii_of
 from orchestrator.domain.study import Header, Patient, RegionFact
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LOSSY_SYNTAXES = frozenset(
 
 _TEXTS = {
     "issuer": 0x00100021,
-    "name": 0x00100010,
+    "name": PATIENT_NAME,
     "id": 0x00100020,
     "study_description": 0x00081030,
     "accession_number": 0x00080050,

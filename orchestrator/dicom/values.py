@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Item = Mapping[int, Element]
     Items = tuple[int, ...]
 
-CHARACTER_SET = 0x00080005
+CHARACTER_SET, PATIENT_NAME = 0x00080005, 0x00100010
 
 _BINARY = {b"US": "H", b"SS": "h", b"UL": "L", b"SL": "l", b"FL": "f", b"FD": "d", b"UV": "Q", b"SV": "q"}
 _UNTOLD = (b"", b"UN")
@@ -59,7 +59,7 @@ class Values:
         """The text of the first of these tags that an item holds, in the item's own character set where it has one."""
         for tag in tags:
             if tag in item:
-                return decode(item[tag].value, self._terms_of(item))
+                return decode(item[tag].value, self._terms_of(item), is_name=tag == PATIENT_NAME)
         return ""
 
     def code(self, *tags: int) -> str:
