@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from pydicom.uid import UID_dictionary
 
+from orchestrator.domain.errors import Unfit
 from orchestrator.domain.fact import ENHANCED, FIELDS, GEOMETRY_FIELDS, series_label, study_facts
 from orchestrator.domain.geometry import Layout
 from orchestrator.domain.study import Patient, Series, Study
@@ -122,6 +123,16 @@ def test_frames_of_a_multi_frame_image_stand_for_images() -> None:
     )
     expected = {"is_volume": True, "slice_step_mm": 3.0, "coverage_mm": 90.0, "frames": 33, "is_enhanced": True}
     assert {name: facts[name] for name in expected} == expected
+
+
+def test_frames_are_no_volume_that_a_pipeline_can_read_yet() -> None:
+    layout = Layout(30, 3.0, 0, 0.0)
+    made = Series("1.2.3.1", (instance_of(ct_header("1.1", frames=30, layout=layout)),))
+    _, (series,) = study_facts(study_of(made), {})
+    assert series.values["series.is_volume"] is True
+    assert series.stack is None
+    assert isinstance(series.geometry, Unfit)
+    assert "multi-frame image" in series.geometry.detail
 
 
 @pytest.mark.parametrize(
