@@ -22,6 +22,8 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import AssociationSocket
 
+from orchestrator.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -259,11 +261,13 @@ def bound(assoc: Association, upper_layer: Callable[[Association], BoundedDul] =
 
 
 class BoundedEntity(AE):  # type: ignore[misc]
-    """An application entity with our time-outs, whose own requests for association are bounded too."""
+    """An application entity with our name and time-outs, whose own requests for association are bounded too."""
 
     def __init__(self, ae_title: str) -> None:
         prepare()
         super().__init__(ae_title)
+        self.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.maximum_pdu_size = MAXIMUM_PDU_BYTES
         self.acse_timeout = FIRST_PDU_S
         self.connection_timeout = FIRST_PDU_S

@@ -41,6 +41,7 @@ _SHORT = frozenset(
     | {b"ST", b"TM", b"UI", b"UL", b"US"}
 )
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_REPRESENTATIONS = _SHORT | _LONG
 _SEQUENCES = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
 _EXPLICIT = (struct.Struct("<HH2sH"), struct.Struct(">HH2sH"))
 _IMPLICIT = (struct.Struct("<HHI"), struct.Struct(">HHI"))
@@ -61,12 +62,14 @@ class Element:
     """An element that was asked for.
 
     `path` holds the tags of the sequences it lies in, `items` the item number in each of them, from 0.
-    `value` is cut to the bytes asked for; numbers in it are big endian when `is_big`.
+    `vr` is the representation it was written in, empty when implicit. `value` is cut to the bytes asked for;
+    binary numbers in it are big endian when `is_big`.
     """
 
     path: Path
     items: tuple[int, ...]
     tag: int
+    vr: bytes
     value: bytes
     is_big: bool
 
@@ -87,10 +90,15 @@ def elements(
         data,
         len(data) if size is None else size,
         wanted,
-        is_implicit=transfer_syntax_uid == IMPLICIT_LITTLE,
+        is_implicit=transfer_syntax_uid == IMPLICIT_LITTLE and not _names_representation(data),
         is_big=transfer_syntax_uid == EXPLICIT_BIG,
     )
     return walk.run()
+
+
+def _names_representation(data: bytes | memoryview) -> bool:
+    """Whether the first element is explicit, whatever the transfer syntax says: no first element is 16 kB long."""
+    return bytes(data[4:6]) in _REPRESENTATIONS
 
 
 def _inflated(data: bytes | memoryview) -> tuple[bytes, int]:
@@ -264,7 +272,7 @@ class _Walk:
         if end > self._readable:
             raise Unreadable(TOO_LONG)
         value = bytes(self._data[start : min(end, start + level.wanted[tag])])
-        return Element(level.path, level.items, tag, value, level.is_big)
+        return Element(level.path, level.items, tag, vr, value, level.is_big)
 
     def _element_header(self, level: _Level) -> tuple[int, bytes, int]:
         """Tag, value representation (empty when implicit) and length.

@@ -7,18 +7,19 @@ says why it could not be read, with the facts found until then.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.dicom.elements import MAX_BYTES, Element, Unreadable, elements
+from orchestrator.dicom.elements import MAX_BYTES, Unreadable, elements
+from orchestrator.dicom.frames import WANTED_OF_FRAMES, frame_facts
 from orchestrator.dicom.part10 import read_part10
-from orchestrator.dicom.text import clean, decode, region_name
+from orchestrator.dicom.text import region_name
+from orchestrator.dicom.values import CHARACTER_SET, PATIENT_NAME, Values, ascii_of
 from orchestrator.domain.study import Header, Patient, RegionFact
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 LOSSY_SYNTAXES = frozenset(
     f"1.2.840.10008.1.2.4.{suffix}"
@@ -28,7 +29,7 @@ LOSSY_SYNTAXES = frozenset(
 
 _TEXTS = {
     "issuer": 0x00100021,
-    "name": 0x00100010,
+    "name": PATIENT_NAME,
     "id": 0x00100020,
     "study_description": 0x00081030,
     "accession_number": 0x00080050,
@@ -39,7 +40,6 @@ _TEXTS = {
     "manufacturer": 0x00080070,
     "model": 0x00081090,
     "kernel": 0x00181210,
-    "contrast_agent": 0x00180010,
 }
 _CODES = {
     "birth_date": 0x00100030,
@@ -55,7 +55,6 @@ _CODES = {
     "photometric": 0x00280004,
     "frame_of_reference_uid": 0x00200052,
 }
-_CHARACTER_SET = 0x00080005
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _IMAGE_TYPE = 0x00080008
 _SERIES_NUMBER, _INSTANCE_NUMBER, _FRAMES = 0x00200011, 0x00200013, 0x00280008
@@ -64,11 +63,18 @@ _KVP, _THICKNESS, _TILT = 0x00180060, 0x00180050, 0x00181120
 _POSITION, _ORIENTATION, _SPACING = 0x00200032, 0x00200037, 0x00280030
 _INTERCEPT, _SLOPE = 0x00281052, 0x00281053
 _LATERALITY, _IMAGE_LATERALITY = 0x00200060, 0x00200062
-_LOSSY = 0x00282110
+_LOSSY, _BURNED_IN = 0x00282110, 0x00280301
+_CONTRAST_AGENT = 0x00180010
+_CTDI_VOL, _EXPOSURE, _EXPOSURE_IN_UAS, _DOSE_AREA_PRODUCT = 0x00189345, 0x00181152, 0x00181153, 0x0018115E
 _MOMENTS = ((0x00080023, 0x00080033), (0x00080022, 0x00080032), (0x00080021, 0x00080031), (0x00080020, 0x00080030))
 _CODE_VALUE, _LONG_CODE_VALUE, _CODE_MEANING = 0x00080100, 0x00080119, 0x00080104
 
-_PROCEDURE_CODES, _SPECIES_CODES = (0x00081032,), (0x00102202,)
+_PROCEDURE_CODES, _SPECIES_CODES, _REGION_CODES, _AGENT_CODES = (
+    (0x00081032,),
+    (0x00102202,),
+    (0x00082218,),
+    (0x00180012,),
+)
 _REFERENCED_SERIES = (0x00081115,)
 _SEGMENTS, _SEGMENT_NUMBER, _SEGMENT_LABEL = (0x00620002,), 0x00620004, 0x00620005
 _FRAMES_OF_REFERENCE = (0x30060010,)
@@ -82,25 +88,32 @@ _TEXT_BYTES, _NUMBER_BYTES = 4096, 512
 _SHORT_TAGS = (
     *_CODES.values(),
     *(tag for moment in _MOMENTS for tag in moment),
-    *(_CHARACTER_SET, _SOP_CLASS, _SOP_INSTANCE, _IMAGE_TYPE, _SERIES_NUMBER, _INSTANCE_NUMBER, _FRAMES),
+    *(CHARACTER_SET, _SOP_CLASS, _SOP_INSTANCE, _IMAGE_TYPE, _SERIES_NUMBER, _INSTANCE_NUMBER, _FRAMES),
     *(_ROWS, _COLUMNS, _SAMPLES, _KVP, _THICKNESS, _TILT, _POSITION, _ORIENTATION, _SPACING, _INTERCEPT, _SLOPE),
-    *(_LATERALITY, _IMAGE_LATERALITY, _LOSSY),
+    *(_LATERALITY, _IMAGE_LATERALITY, _LOSSY, _BURNED_IN),
+    *(_CTDI_VOL, _EXPOSURE, _EXPOSURE_IN_UAS, _DOSE_AREA_PRODUCT),
 )
+_TEXTS_IN_ROOT = (*_TEXTS.values(), _CONTRAST_AGENT)
 _WANTED: Mapping[tuple[int, ...], Mapping[int, int]] = {
-    (): dict.fromkeys(_TEXTS.values(), _TEXT_BYTES) | dict.fromkeys(_SHORT_TAGS, _NUMBER_BYTES),
-    _PROCEDURE_CODES: {_CODE_VALUE: _NUMBER_BYTES, _LONG_CODE_VALUE: _NUMBER_BYTES},
-    _SPECIES_CODES: {_CODE_MEANING: _TEXT_BYTES},
+    (): dict.fromkeys(_TEXTS_IN_ROOT, _TEXT_BYTES) | dict.fromkeys(_SHORT_TAGS, _NUMBER_BYTES),
+    _PROCEDURE_CODES: dict.fromkeys((_CODE_VALUE, _LONG_CODE_VALUE, CHARACTER_SET), _NUMBER_BYTES),
+    _SPECIES_CODES: {_CODE_MEANING: _TEXT_BYTES, CHARACTER_SET: _NUMBER_BYTES},
+    _REGION_CODES: dict.fromkeys((_CODE_VALUE, _LONG_CODE_VALUE, CHARACTER_SET), _NUMBER_BYTES),
+    _AGENT_CODES: {_CODE_MEANING: _TEXT_BYTES, CHARACTER_SET: _NUMBER_BYTES},
     _REFERENCED_SERIES: {_SERIES_UID: _NUMBER_BYTES},
-    _SEGMENTS: {_SEGMENT_NUMBER: _NUMBER_BYTES, _SEGMENT_LABEL: _TEXT_BYTES},
+    _SEGMENTS: {_SEGMENT_NUMBER: _NUMBER_BYTES, _SEGMENT_LABEL: _TEXT_BYTES, CHARACTER_SET: _NUMBER_BYTES},
     _FRAMES_OF_REFERENCE: {_FRAME_UID: _NUMBER_BYTES},
     _RT_SERIES: {_SERIES_UID: _NUMBER_BYTES},
-    _ROIS: {_ROI_NUMBER: _NUMBER_BYTES, _ROI_FRAME: _NUMBER_BYTES, _ROI_NAME: _TEXT_BYTES},
+    _ROIS: {
+        **dict.fromkeys((_ROI_NUMBER, _ROI_FRAME, CHARACTER_SET), _NUMBER_BYTES),
+        _ROI_NAME: _TEXT_BYTES,
+    },
     _ROI_CONTOURS: {_REFERENCED_ROI: _NUMBER_BYTES},
     _CONTOURS: {_CONTOUR_DATA: 1},
     _ROI_OBSERVATIONS: {_REFERENCED_ROI: _NUMBER_BYTES, _INTERPRETED: _NUMBER_BYTES},
+    **WANTED_OF_FRAMES,
 }
 
-_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DATE = re.compile(r"(\d{4})[.-]?(0[1-9]|1[0-2])[.-]?(0[1-9]|[12]\d|3[01])")
 _TIME = re.compile(r"([01]\d|2[0-3])(?::?([0-5]\d)(?::?([0-5]\d))?)?")
 
@@ -119,21 +132,24 @@ def read_header(
     `data_set` is only its beginning. A data set that ends within an element, pixel data included,
     is unreadable; so is one over a bound of `orchestrator.dicom.elements`.
     """
-    facts = _Facts()
+    values = Values()
     unreadable = ""
     try:
         for element in elements(data_set, transfer_syntax_uid, _WANTED, size):
-            facts.add(element)
+            values.add(element)
     except Unreadable as reason:
         unreadable = str(reason)
+    facts = {**_identity(values), **_image(values, is_lossy=transfer_syntax_uid in LOSSY_SYNTAXES)}
+    regions = (*_rois(values), *_segments(values))
+    if not regions:
+        facts.update(frame_facts(values, facts))
     return Header(
-        sop_class_uid=facts.code(_SOP_CLASS) or sop_class_uid,
-        sop_instance_uid=facts.code(_SOP_INSTANCE) or sop_instance_uid,
+        sop_class_uid=values.code(_SOP_CLASS) or sop_class_uid,
+        sop_instance_uid=values.code(_SOP_INSTANCE) or sop_instance_uid,
         transfer_syntax_uid=transfer_syntax_uid,
         unreadable=unreadable,
-        **_identity(facts),
-        **_image(facts, is_lossy=transfer_syntax_uid in LOSSY_SYNTAXES),
-        regions=tuple(_rois(facts)) + tuple(_segments(facts)),
+        regions=regions,
+        **facts,
     )
 
 
@@ -152,68 +168,10 @@ def read_file_header(path: str | os.PathLike[str]) -> Header:
     )
 
 
-class _Facts:
-    """Elements found, by sequence path and item; the first of a tag counts."""
-
-    def __init__(self) -> None:
-        self._items: dict[tuple[int, ...], dict[tuple[int, ...], dict[int, Element]]] = defaultdict(dict)
-
-    def add(self, element: Element) -> None:
-        self._items[element.path].setdefault(element.items, {}).setdefault(element.tag, element)
-
-    def items(self, path: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], dict[int, Element]]]:
-        yield from self._items.get(path, {}).items()
-
-    def first(self, path: tuple[int, ...], *tags: int) -> bytes:
-        """The value of the first of these tags that the first item of a sequence holds."""
-        item = self._items.get(path, {}).get((0,) * len(path), {})
-        return next((item[tag].value for tag in tags if tag in item), b"")
-
-    def value(self, tag: int) -> bytes:
-        return self.first((), tag)
-
-    def text(self, value: bytes) -> str:
-        return decode(value, self._terms())
-
-    def code(self, tag: int) -> str:
-        return _ascii(self.value(tag))
-
-    def number(self, tag: int) -> float | None:
-        values = self.numbers(tag)
-        return values[0] if values else None
-
-    def numbers(self, tag: int) -> tuple[float, ...]:
-        """All values of a decimal or integer string; none when one of them is no finite number."""
-        parts = [part.strip(" \0") for part in _ascii(self.value(tag)).split("\\")]
-        if not all(_DECIMAL.fullmatch(part) for part in parts):
-            return ()
-        values = tuple(map(float, parts))
-        return values if all(abs(v) < float("inf") for v in values) else ()
-
-    def integer(self, tag: int) -> int | None:
-        number = self.number(tag)
-        return None if number is None or abs(number) >= 2**31 else int(number)
-
-    def unsigned(self, tag: int, default: int) -> int:
-        """A binary number of two bytes."""
-        element = self._items.get((), {}).get((), {}).get(tag)
-        if element is None or len(element.value) < 2:  # noqa: PLR2004 - as the sentence above says
-            return default
-        return int.from_bytes(element.value[:2], "big" if element.is_big else "little")
-
-    def _terms(self) -> Sequence[str]:
-        return _ascii(self.value(_CHARACTER_SET)).split("\\")
-
-
-def _ascii(value: bytes) -> str:
-    return clean(value.decode("ascii", "replace").strip(" \0"))
-
-
-def _identity(facts: _Facts) -> dict[str, Any]:
+def _identity(values: Values) -> dict[str, Any]:
     """Whose object it is and how people describe it."""
-    texts = {name: facts.text(facts.value(tag)) for name, tag in _TEXTS.items()}
-    codes = {name: facts.code(tag) for name, tag in _CODES.items()}
-    species = texts.pop("patient_species") or facts.text(facts.first(_SPECIES_CODES, _CODE_MEANING))
+    texts = {name: values.text(values.root, tag) for name, tag in _TEXTS.items()}
+    codes = {name: values.code(tag) for name, tag in _CODES.items()}
     return {
         "patient": Patient(
             id=texts.pop("id"),
@@ -222,43 +180,56 @@ def _identity(facts: _Facts) -> dict[str, Any]:
             birth_date=codes.pop("birth_date"),
             sex=codes.pop("sex"),
         ),
-        "patient_species": species,
-        "procedure_code": facts.text(facts.first(_PROCEDURE_CODES, _CODE_VALUE, _LONG_CODE_VALUE)),
-        "laterality": facts.code(_IMAGE_LATERALITY) or facts.code(_LATERALITY),
-        "series_number": facts.integer(_SERIES_NUMBER),
-        "instance_number": facts.integer(_INSTANCE_NUMBER),
-        "content_time": _content_time(facts),
+        "patient_species": texts.pop("patient_species") or values.text(values.first(_SPECIES_CODES), _CODE_MEANING),
+        "procedure_code": values.text(values.first(_PROCEDURE_CODES), _CODE_VALUE, _LONG_CODE_VALUE),
+        "anatomic_region": values.text(values.first(_REGION_CODES), _CODE_VALUE, _LONG_CODE_VALUE),
+        "laterality": values.code(_IMAGE_LATERALITY, _LATERALITY),
+        "series_number": values.integer(_SERIES_NUMBER),
+        "instance_number": values.integer(_INSTANCE_NUMBER),
+        "content_time": _content_time(values),
+        "contrast_agent": values.text(values.root, _CONTRAST_AGENT)
+        or values.text(values.first(_AGENT_CODES), _CODE_MEANING),
         **texts,
         **codes,
     }
 
 
-def _image(facts: _Facts, *, is_lossy: bool) -> dict[str, Any]:
-    """What the image is and where it lies."""
-    spacing, position, orientation = facts.numbers(_SPACING), facts.numbers(_POSITION), facts.numbers(_ORIENTATION)
-    image_type = facts.code(_IMAGE_TYPE)
+def _image(values: Values, *, is_lossy: bool) -> dict[str, Any]:
+    """What the image is, how it was made and where it lies."""
+    spacing, position, orientation = values.numbers(_SPACING), values.numbers(_POSITION), values.numbers(_ORIENTATION)
+    image_type = values.code(_IMAGE_TYPE)
     return {
         "image_type": tuple(part.strip() for part in image_type.split("\\")) if image_type else (),
-        "rows": facts.unsigned(_ROWS, 0),
-        "columns": facts.unsigned(_COLUMNS, 0),
-        "samples_per_pixel": facts.unsigned(_SAMPLES, 1),
-        "frames": facts.integer(_FRAMES) or 1,
-        "kvp": facts.number(_KVP),
-        "slice_thickness_mm": facts.number(_THICKNESS),
-        "gantry_tilt_deg": facts.number(_TILT),
+        "rows": values.integer(_ROWS) or 0,
+        "columns": values.integer(_COLUMNS) or 0,
+        "samples_per_pixel": values.integer(_SAMPLES) or 1,
+        "frames": max(values.integer(_FRAMES) or 1, 1),
+        "kvp": values.number(_KVP),
+        "slice_thickness_mm": values.number(_THICKNESS),
+        "gantry_tilt_deg": values.number(_TILT),
+        "ctdi_vol_mgy": values.number(_CTDI_VOL),
+        "exposure_mas": _exposure_mas(values),
+        "dose_area_product_dgycm2": values.number(_DOSE_AREA_PRODUCT),
         "spacing_mm": spacing if len(spacing) == 2 else None,  # noqa: PLR2004 - rows and columns
         "position_mm": position if len(position) == 3 else None,  # noqa: PLR2004 - x, y, z
         "orientation": orientation if len(orientation) == 6 else None,  # noqa: PLR2004 - two directions
-        "rescaled": facts.number(_SLOPE) is not None and facts.number(_INTERCEPT) is not None,
-        "lossy": is_lossy or facts.code(_LOSSY) == "01",
+        "rescaled": values.number(_SLOPE) is not None and values.number(_INTERCEPT) is not None,
+        "lossy": is_lossy or values.code(_LOSSY) == "01",
+        "burned_in": {"YES": True, "NO": False}.get(values.code(_BURNED_IN)),
     }
 
 
-def _content_time(facts: _Facts) -> str:
+def _exposure_mas(values: Values) -> float | None:
+    """Exposure in whole mAs; in uAs where that alone is said, or is what was rounded down to 0."""
+    exposure_mas, exposure_uas = values.number(_EXPOSURE), values.number(_EXPOSURE_IN_UAS)
+    return exposure_mas if exposure_mas or exposure_uas is None else exposure_uas / 1000
+
+
+def _content_time(values: Values) -> str:
     """`YYYYMMDDHHMMSS` of the content, else the acquisition, series or study; midnight where only a day is known."""
     days = ""
     for date_tag, time_tag in _MOMENTS:
-        date, time = _DATE.match(facts.code(date_tag)), _TIME.match(facts.code(time_tag))
+        date, time = _DATE.match(values.code(date_tag)), _TIME.match(values.code(time_tag))
         if date and time:
             return "".join(date.groups()) + "".join(part or "00" for part in time.groups())
         if date and not days:
@@ -266,33 +237,32 @@ def _content_time(facts: _Facts) -> str:
     return days
 
 
-def _rois(facts: _Facts) -> Iterator[RegionFact]:
+def _rois(values: Values) -> Iterator[RegionFact]:
     """Named structures that have contours and are not the body's outline, once for each series they may lie on."""
     outlines = {
-        _ascii(item[_REFERENCED_ROI].value)
-        for _, item in facts.items(_ROI_OBSERVATIONS)
-        if _REFERENCED_ROI in item and _INTERPRETED in item and _ascii(item[_INTERPRETED].value).upper() == "EXTERNAL"
+        ascii_of(item[_REFERENCED_ROI])
+        for _, item in values.items(_ROI_OBSERVATIONS)
+        if _REFERENCED_ROI in item and _INTERPRETED in item and ascii_of(item[_INTERPRETED]).upper() == "EXTERNAL"
     }
-    drawn_items = {items[0] for items, item in facts.items(_CONTOURS) if item[_CONTOUR_DATA].value}
-    drawn = {
-        _ascii(item[_REFERENCED_ROI].value) for items, item in facts.items(_ROI_CONTOURS) if items[0] in drawn_items
-    }
-    frames = {items[0]: _ascii(item[_FRAME_UID].value) for items, item in facts.items(_FRAMES_OF_REFERENCE)}
-    series = [(_ascii(item[_SERIES_UID].value), frames.get(items[0], "")) for items, item in facts.items(_RT_SERIES)]
-    for _, item in facts.items(_ROIS):
-        number = _ascii(item[_ROI_NUMBER].value) if _ROI_NUMBER in item else ""
+    drawn_items = {items[0] for items, item in values.items(_CONTOURS) if item[_CONTOUR_DATA].value}
+    drawn = {ascii_of(item[_REFERENCED_ROI]) for items, item in values.items(_ROI_CONTOURS) if items[0] in drawn_items}
+    frames = {items[0]: ascii_of(item[_FRAME_UID]) for items, item in values.items(_FRAMES_OF_REFERENCE)}
+    series = [(ascii_of(item[_SERIES_UID]), frames.get(items[0], "")) for items, item in values.items(_RT_SERIES)]
+    for _, item in values.items(_ROIS):
+        number = ascii_of(item[_ROI_NUMBER]) if _ROI_NUMBER in item else ""
         if number not in drawn - outlines:
             continue
-        name = region_name(facts.text(item[_ROI_NAME].value) if _ROI_NAME in item else "")
-        frame = _ascii(item[_ROI_FRAME].value) if _ROI_FRAME in item else ""
+        name = region_name(values.text(item, _ROI_NAME))
+        frame = ascii_of(item[_ROI_FRAME]) if _ROI_FRAME in item else ""
         on = [uid for uid, series_frame in series if not frame or series_frame == frame]
         yield from (RegionFact(name, "rtstruct", uid) for uid in on or (None,))
 
 
-def _segments(facts: _Facts) -> Iterator[RegionFact]:
+def _segments(values: Values) -> Iterator[RegionFact]:
     """Segments of a Segmentation, on the series it refers to; number 0 is a label map's background."""
-    on = _ascii(facts.first(_REFERENCED_SERIES, _SERIES_UID)) or None
-    for _, item in facts.items(_SEGMENTS):
+    referenced = values.first(_REFERENCED_SERIES)
+    on = (ascii_of(referenced[_SERIES_UID]) or None) if _SERIES_UID in referenced else None
+    for _, item in values.items(_SEGMENTS):
         if _SEGMENT_NUMBER in item and any(item[_SEGMENT_NUMBER].value):
-            name = facts.text(item[_SEGMENT_LABEL].value) if _SEGMENT_LABEL in item else ""
+            name = values.text(item, _SEGMENT_LABEL)
             yield RegionFact(region_name(name), "seg", on)

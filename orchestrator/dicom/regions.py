@@ -244,10 +244,10 @@ def _place(drawn: NDArray[np.bool_], to_voxels: NDArray[np.float64], mask: NDArr
 
 
 def _name(item: Dataset, keyword: str, data_set: Dataset) -> str:
-    """A name as `facts` reads it: from the bytes, by the data set's character set."""
+    """A name as `facts` reads it: from the bytes, by the item's own character set, else the data set's."""
     raw = item.get_item(keyword)
     value = raw.value if raw is not None and raw.value is not None else b""
     if isinstance(value, bytes):
-        terms = data_set.get("SpecificCharacterSet") or ""
+        terms = item.get("SpecificCharacterSet", data_set.get("SpecificCharacterSet")) or ""
         value = decode(value, [terms] if isinstance(terms, str) else list(terms))
     return region_name(str(value))

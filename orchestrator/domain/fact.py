@@ -13,12 +13,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from orchestrator.domain.errors import Unfit
-from orchestrator.domain.geometry import Stack, arrange
-from orchestrator.domain.study import plane_of
+from orchestrator.domain.geometry import Layout, Stack, lay_out, obliquity_deg, plane_name
+from orchestrator.domain.study import is_localizer, plane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from orchestrator.domain.geometry import Orientation
     from orchestrator.domain.study import Header, Instance, Series, Study
 
 FieldType = Literal["text", "number", "flag", "list"]
@@ -30,7 +31,19 @@ Weight = tuple[Truth, str]
 
 DAYS_IN_YEAR = 365.25
 PLACES_OF_MM = 4
-GEOMETRY_FIELDS = ("series.is_volume", "series.slice_step_mm", "series.coverage_mm")
+PLACES_OF_DEG = 1
+GEOMETRY_FIELDS = tuple(
+    f"series.{name}"
+    for name in ("is_volume", "slice_step_mm", "slice_gap_mm", "coverage_mm", "missing_slices", "shear_deg")
+)
+ENHANCED = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{suffix}"
+    for suffix in (
+        *("2.1", "2.2", "4.1", "4.3", "4.4", "6.2", "12.1.1", "12.2.1", "128.1", "130"),
+        *("481.23", "481.24"),
+    )
+)
+"""SOP classes of Enhanced and Legacy Converted Enhanced images (PS3.6 Annex A)."""
 _YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / DAYS_IN_YEAR, "D": 1 / DAYS_IN_YEAR}
 
 
@@ -126,12 +139,19 @@ class ReceivedSeries:
         return series_label(self.series.header.series_number, self.series.header.modality)
 
     @cached_property
+    def _laid_out(self) -> tuple[Layout, Stack | Unfit]:
+        return lay_out([plane_of(i.header) for i in self.series.instances])
+
+    @property
     def geometry(self) -> Stack | Unfit:
         """The stack its images form, or why they form none."""
-        try:
-            return arrange([plane_of(i.header) for i in self.series.instances])
-        except Unfit as fault:
-            return fault
+        return self._laid_out[1]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How its images lie, or the frames of one of them where those are more."""
+        frames = (i.header.layout for i in self.series.instances)
+        return max((self._laid_out[0], *(layout for layout in frames if layout)), key=lambda layout: layout.slices)
 
     @property
     def stack(self) -> Stack | None:
@@ -211,13 +231,49 @@ def _age_years(header: Header) -> float | None:
 
 def _slice_step_mm(series: ReceivedSeries) -> float | None:
     """Rounded, so that a fitted 5.000000001 mm is the 5 mm that a rule means."""
-    stack = series.stack
-    return None if stack is None else round(float(stack.grid.spacing_mm[0]), PLACES_OF_MM)
+    return _rounded(series.layout.step_mm, PLACES_OF_MM)
+
+
+def _slice_gap_mm(series: ReceivedSeries) -> float | None:
+    step_mm, thickness_mm = series.layout.step_mm, series.series.header.slice_thickness_mm
+    return None if step_mm is None or thickness_mm is None else round(step_mm - thickness_mm, PLACES_OF_MM)
 
 
 def _coverage_mm(series: ReceivedSeries) -> float | None:
-    stack = series.stack
-    return None if stack is None else round(float(stack.grid.spacing_mm[0]) * stack.grid.shape[0], PLACES_OF_MM)
+    layout = series.layout
+    return None if layout.step_mm is None else round(layout.step_mm * layout.slices, PLACES_OF_MM)
+
+
+def _rounded(number: float | None, places: int) -> float | None:
+    return None if number is None else round(number, places)
+
+
+def _orientations(series: ReceivedSeries) -> set[Orientation]:
+    return {i.header.orientation for i in series.series.instances if i.header.orientation is not None}
+
+
+def _orientation(series: ReceivedSeries) -> str | None:
+    """The name that the planes of all its images have."""
+    names = {plane_name(orientation) for orientation in _orientations(series)}
+    return names.pop() if len(names) == 1 else None
+
+
+def _obliquity_deg(series: ReceivedSeries) -> float | None:
+    angles = map(obliquity_deg, _orientations(series))
+    return _rounded(max((angle for angle in angles if angle is not None), default=None), PLACES_OF_DEG)
+
+
+def _gantry_tilt_deg(header: Header) -> float | None:
+    return None if header.gantry_tilt_deg is None else abs(header.gantry_tilt_deg)
+
+
+def _contrast(header: Header) -> bool | None:
+    return True if header.contrast_agent.strip() else header.contrast_administered
+
+
+def _is_derived(header: Header) -> bool | None:
+    """By Pixel Data Characteristics, value 1 of Image Type (PS3.3 C.7.6.1.1.2)."""
+    return {"DERIVED": True, "ORIGINAL": False, "MIXED": False}.get(next(iter(header.image_type), ""))
 
 
 _StudyReader = tuple[Field, "Callable[[Study], Fact | None]"]
@@ -265,16 +321,22 @@ def _series_names() -> tuple[_SeriesReader, ...]:
     return (
         code("modality", "Modality", "CT", lambda h: h.modality),
         code("body_part", "Body Part Examined", "KNEE", lambda h: h.body_part),
-        text("laterality", "L, R or B", "L", lambda h: h.laterality),
+        code("anatomic_region", "code of the Anatomic Region", "72696002", lambda h: h.anatomic_region),
+        code("laterality", "R, L, U (unpaired) or B (both)", "L", lambda h: h.laterality),
         text("description", "Series Description", "Bone 1.0", lambda h: h.series_description),
         text("protocol", "Protocol Name", "Knee", lambda h: h.protocol),
         text("manufacturer", "Manufacturer", "ACME", lambda h: h.manufacturer),
         text("model", "Manufacturer's Model Name", "Scan 1", lambda h: h.model),
         text("station", "Station Name", "CT1", lambda h: h.station),
         text("kernel", "Convolution Kernel", "B70f", lambda h: h.kernel),
+        text("contrast_agent", "Contrast/Bolus Agent", "ISOVUE 300", lambda h: h.contrast_agent),
         text("patient_position", "Patient Position", "HFS", lambda h: h.patient_position),
         text("sop_class_uid", "SOP Class UID", "1.2.840.10008.5.1.4.1.1.2", lambda h: h.sop_class_uid),
         text("transfer_syntax_uid", "Transfer Syntax UID", "1.2.840.10008.1.2.1", lambda h: h.transfer_syntax_uid),
+        (
+            Field("series.orientation", "text", "AXIAL, SAGITTAL, CORONAL or OBLIQUE", "AXIAL", is_code=True),
+            _orientation,
+        ),
         (Field("series.image_type", "list", "values of Image Type", ("ORIGINAL", "PRIMARY")), _image_type),
         (Field("series.region_names", "list", "regions drawn on it", ("GTV",)), lambda s: s.region_names),
     )
@@ -288,16 +350,50 @@ def _series_numbers() -> tuple[_SeriesReader, ...]:
     def number(name: str, description: str, example: float, read: Callable[[Header], float | None]) -> _SeriesReader:
         return Field(f"series.{name}", "number", description, example), lambda s: read(s.series.header)
 
+    def largest(name: str, description: str, example: float, read: Callable[[Header], float | None]) -> _SeriesReader:
+        field = Field(f"series.{name}", "number", f"largest {description} of an image", example)
+        return field, lambda s: max((n for i in s.series.instances if (n := read(i.header)) is not None), default=None)
+
     return (
         number("number", "Series Number", 3, lambda h: h.series_number),
         number("rows", "image rows", 512, lambda h: h.rows or None),
         number("columns", "image columns", 512, lambda h: h.columns or None),
         number("slice_thickness_mm", "Slice Thickness", 1.5, lambda h: h.slice_thickness_mm),
         number("pixel_spacing_mm", "larger Pixel Spacing", 0.8, lambda h: max(h.spacing_mm) if h.spacing_mm else None),
+        number("gantry_tilt_deg", "Gantry/Detector Tilt without its sign", 18.5, _gantry_tilt_deg),
         number("kvp", "peak kilovoltage", 120, lambda h: h.kvp),
-        (Field("series.instances", "number", "how many objects it has", 120), lambda s: len(s.series.instances)),
-        (Field("series.slice_step_mm", "number", "distance between slices of the stack", 1.0), _slice_step_mm),
-        (Field("series.coverage_mm", "number", "slices times their distance", 180.0), _coverage_mm),
+        largest("ctdi_vol_mgy", "CTDIvol", 12.5, lambda h: h.ctdi_vol_mgy),
+        largest("exposure_mas", "Exposure", 200, lambda h: h.exposure_mas),
+        largest(
+            "dose_area_product_dgycm2",
+            "Image and Fluoroscopy Area Dose Product",
+            1.2,
+            lambda h: h.dose_area_product_dgycm2,
+        ),
+        *_series_geometry(),
+    )
+
+
+def _series_geometry() -> tuple[_SeriesReader, ...]:
+    def number(
+        name: str, description: str, example: float, read: Callable[[ReceivedSeries], float | None]
+    ) -> _SeriesReader:
+        return Field(f"series.{name}", "number", description, example), read
+
+    return (
+        number("instances", "how many objects it has", 120, lambda s: len(s.series.instances)),
+        number("frames", "how many frames they have", 120, lambda s: sum(i.header.frames for i in s.series.instances)),
+        number("slice_step_mm", "distance between slices of the stack", 1.0, _slice_step_mm),
+        number("slice_gap_mm", "slice step less Slice Thickness; below 0 they overlap", 0.5, _slice_gap_mm),
+        number("coverage_mm", "slices times their distance", 180.0, _coverage_mm),
+        number("missing_slices", "slices that the stack lacks", 0, lambda s: s.layout.missing_slices),
+        number(
+            "shear_deg",
+            "angle by which slices are shifted, as by a tilted gantry",
+            18.5,
+            lambda s: _rounded(s.layout.shear_deg, PLACES_OF_DEG),
+        ),
+        number("obliquity_deg", "largest angle of an image to the axes of the body", 12.0, _obliquity_deg),
     )
 
 
@@ -305,12 +401,36 @@ def _series_flags() -> tuple[_SeriesReader, ...]:
     def flag(name: str, description: str, read: Callable[[ReceivedSeries], bool | None]) -> _SeriesReader:
         return Field(f"series.{name}", "flag", description, example=True), read
 
+    def every(name: str, description: str, read: Callable[[Header], bool | None]) -> _SeriesReader:
+        """One clear no is enough for a no."""
+        return flag(name, description, lambda s: _all({read(i.header) for i in s.series.instances}))
+
+    def some(name: str, description: str, read: Callable[[Header], bool | None]) -> _SeriesReader:
+        """One clear yes is enough for a yes."""
+        return flag(name, description, lambda s: _any({read(i.header) for i in s.series.instances}))
+
     return (
-        flag("is_volume", "its images form a regular stack", lambda s: s.stack is not None),
-        flag("is_lossy", "an image was lossily compressed", lambda s: any(i.header.lossy for i in s.series.instances)),
-        flag("contrast", "a contrast agent is named", lambda s: bool(s.series.header.contrast_agent.strip()) or None),
+        flag("is_volume", "its images, or the frames of one, form a regular stack", lambda s: bool(s.layout.step_mm)),
+        some("is_lossy", "an image was lossily compressed", lambda h: h.lossy),
+        every("is_derived", "all its images are derived from others", _is_derived),
+        every("is_localizer", "all its images are localizers", is_localizer),
+        every("is_enhanced", "all its objects are enhanced multi-frame images", _is_enhanced),
+        some("has_burned_in_annotation", "an image says that text is burned in", lambda h: h.burned_in),
+        flag("contrast", "a contrast agent is named or was administered", lambda s: _contrast(s.series.header)),
         flag("has_region", "a region is drawn on it", lambda s: bool(s.region_names)),
     )
+
+
+def _is_enhanced(header: Header) -> bool | None:
+    return header.sop_class_uid in ENHANCED if header.sop_class_uid else None
+
+
+def _all(truths: set[Truth]) -> Truth:
+    return False if False in truths else None if None in truths else True
+
+
+def _any(truths: set[Truth]) -> Truth:
+    return True if True in truths else None if None in truths else False
 
 
 _STUDY = {entry[0].name: entry for entry in _study_table()}

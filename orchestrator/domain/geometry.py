@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain, compress, groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -45,10 +45,17 @@ FARTHEST_MM = 1e6
 PLACES_NAMED = 5
 """How many places of missing slices a reason names."""
 
+OBLIQUE_COSINE = 0.8
+"""An image is named after an axis of the body that its normal leans to by this cosine (37 degrees), else oblique."""
+
+Orientation = tuple[float, float, float, float, float, float]
+PlaneName = Literal["AXIAL", "SAGITTAL", "CORONAL", "OBLIQUE"]
+
 _NOWHERE = (math.nan, math.nan, math.nan)
 _DIFFERENCES = ("another size", "another orientation", "another pixel spacing")
 _order = attrgetter("instance_number", "uid")
-_kind = attrgetter("is_localizer", "is_monochrome", "frames", "rows", "columns", "orientation", "spacing_mm")
+_kind = attrgetter("is_localizer", "is_monochrome", "is_multi_frame", "rows", "columns", "orientation", "spacing_mm")
+_NAMES: tuple[PlaneName, ...] = ("SAGITTAL", "CORONAL", "AXIAL")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,14 +118,14 @@ class Plane:
 
     uid: str
     position: tuple[float, float, float] | None
-    orientation: tuple[float, float, float, float, float, float] | None
+    orientation: Orientation | None
     spacing_mm: tuple[float, float] | None
     rows: int
     columns: int
     instance_number: int = 0
     is_localizer: bool = False
     is_monochrome: bool = True
-    frames: int = 1
+    is_multi_frame: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,6 +137,54 @@ class Stack:
     left_out: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the largest consistent group of images lies, also where it forms no regular stack.
+
+    `step_mm` is the distance from slice to slice of a regular stack, None where there is none.
+    `missing_slices` is None where no regular ladder shows, `shear_deg` where the images do not drift steadily.
+    """
+
+    slices: int
+    step_mm: float | None = None
+    missing_slices: int | None = None
+    shear_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pile:
+    """Images that can share a stack, ordered along their normal (3); positions (n, 3) and depths (n) in mm."""
+
+    planes: list[Plane]
+    left_out: dict[str, str]
+    normal: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    depths: NDArray[np.float64]
+
+
+def plane_name(orientation: Orientation) -> PlaneName | None:
+    """How a radiologist names the plane of an image; None where the orientation is no usable one."""
+    cosines = _leanings(orientation)
+    if cosines is None:
+        return None
+    axis = int(cosines.argmax())
+    return _NAMES[axis] if cosines[axis] >= OBLIQUE_COSINE else "OBLIQUE"
+
+
+def obliquity_deg(orientation: Orientation) -> float | None:
+    """The angle between an image's normal and the nearest axis of the body; None as `plane_name`."""
+    cosines = _leanings(orientation)
+    return None if cosines is None else math.degrees(math.acos(min(float(cosines.max()), 1.0)))
+
+
+def _leanings(orientation: Orientation) -> NDArray[np.float64] | None:
+    """Cosines (3) between an image's normal and the x, y and z axis of the patient, without sign."""
+    if not all(abs(n) < FARTHEST_MM for n in orientation) or _is_skewed(orientation):
+        return None
+    normal = np.cross(orientation[:3], orientation[3:])
+    return np.asarray(np.abs(normal) / np.linalg.norm(normal), np.float64)
+
+
 def arrange(planes: Sequence[Plane]) -> Stack:
     """Order the largest consistent group of images into a stack of any orientation.
 
@@ -139,24 +194,55 @@ def arrange(planes: Sequence[Plane]) -> Stack:
 
     Raises Unfit with NOT_A_VOLUME, DUPLICATE_SLICES, GANTRY_TILT, MISSING_SLICES or UNEVEN_SLICES.
     """
+    return _stack(_pile(planes))
+
+
+def lay_out(planes: Sequence[Plane]) -> tuple[Layout, Stack | Unfit]:
+    """How images lie, with the stack they form or why they form none."""
+    pile = _pile(planes)
+    try:
+        stack = _stack(pile)
+    except Unfit as unfit:
+        return _layout(pile), unfit
+    return Layout(len(stack.uids), stack.grid.spacing_mm[0], 0, 0.0), stack
+
+
+def _layout(pile: _Pile) -> Layout:
+    """How a pile that is no stack lies."""
+    count = len(pile.planes)
+    if count < MIN_SLICES or _repeated(pile.depths):
+        return Layout(count)
+    holes = _holes(pile.depths)
+    return Layout(
+        count,
+        missing_slices=None if holes is None else sum(number for _, number in holes),
+        shear_deg=_shear_deg(pile),
+    )
+
+
+def _pile(planes: Sequence[Plane]) -> _Pile:
     group, left_out = _largest_group(planes)
-    if len(group) < MIN_SLICES:
-        raise Unfit(Fault.NOT_A_VOLUME, _too_few(len(group), left_out))
-    rows, columns = _directions(group[0])
-    normal = np.cross(rows, columns)
     positions = _positions(group)
-    order = np.argsort(positions @ normal, kind="stable")
-    positions = positions[order]
+    normal = np.cross(*_directions(group[0])) if group else np.zeros(3)
     depths = positions @ normal
-    _check_distinct(depths)
+    order = np.argsort(depths, kind="stable")
+    return _Pile([group[k] for k in order.tolist()], left_out, normal, positions[order], depths[order])
+
+
+def _stack(pile: _Pile) -> Stack:
+    planes, positions = pile.planes, pile.positions
+    if len(planes) < MIN_SLICES:
+        raise Unfit(Fault.NOT_A_VOLUME, _too_few(len(planes), pile.left_out))
+    _check_distinct(pile.depths)
     step = _step(positions)
-    _check_upright(positions, depths, normal)
-    _check_gaps(depths)
-    between_rows, between_columns = _spacing(group[0])
+    _check_upright(pile)
+    _check_gaps(pile.depths)
+    rows, columns = _directions(planes[0])
+    between_rows, between_columns = _spacing(planes[0])
     affine = np.eye(4)
     affine[:3] = np.column_stack((step, columns * between_rows, rows * between_columns, positions[0]))
-    grid = Grid((len(group), group[0].rows, group[0].columns), affine)
-    return Stack(grid, tuple(group[k].uid for k in order.tolist()), left_out)
+    grid = Grid((len(planes), planes[0].rows, planes[0].columns), affine)
+    return Stack(grid, tuple(plane.uid for plane in planes), pile.left_out)
 
 
 def _largest_group(planes: Sequence[Plane]) -> tuple[list[Plane], dict[str, str]]:
@@ -208,7 +294,7 @@ def _no_slice(plane: Plane) -> str:
     obstacles = (
         (plane.is_localizer, "localizer"),
         (not plane.is_monochrome, "colour page, not an image of the patient's tissue"),
-        (plane.frames != 1, "multi-frame image"),
+        (plane.is_multi_frame, "multi-frame image"),
         (plane.rows < 1 or plane.columns < 1, "no rows or columns"),
         (plane.position is None or plane.orientation is None, "no position or orientation in the patient"),
         (plane.spacing_mm is None or not min(plane.spacing_mm) > 0, "no pixel spacing"),
@@ -220,9 +306,14 @@ def _no_slice(plane: Plane) -> str:
     assert plane.orientation is not None
     if not all(abs(n) < FARTHEST_MM for n in (*plane.position, *plane.orientation, *_spacing(plane))):
         return "position, orientation or spacing is not a usable number"
-    rows, columns = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
+    return "row and column direction are not perpendicular unit vectors" if _is_skewed(plane.orientation) else ""
+
+
+def _is_skewed(orientation: Orientation) -> bool:
+    """Whether row and column direction are anything but perpendicular unit vectors."""
+    rows, columns = np.array(orientation[:3]), np.array(orientation[3:])
     faults = (abs(float(rows @ rows) - 1), abs(float(columns @ columns) - 1), abs(float(rows @ columns)))
-    return "row and column direction are not perpendicular unit vectors" if max(faults) > DIRECTION_TOLERANCE else ""
+    return max(faults) > DIRECTION_TOLERANCE
 
 
 def _traits(plane: Plane) -> tuple[float, ...]:
@@ -275,43 +366,65 @@ def _step(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(index @ positions / (index @ index), np.float64)
 
 
+def _repeated(depths: NDArray[np.float64]) -> int:
+    return int(np.count_nonzero(np.diff(depths) < SAME_PLACE_MM))
+
+
 def _check_distinct(depths: NDArray[np.float64]) -> None:
-    repeated = int(np.count_nonzero(np.diff(depths) < SAME_PLACE_MM))
+    repeated = _repeated(depths)
     if repeated:
         raise Unfit(Fault.DUPLICATE_SLICES, f"{repeated} of {len(depths)} images lie where another one lies")
 
 
-def _check_upright(positions: NDArray[np.float64], depths: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
-    """Each image must lie straight above the first; a steady drift is a tilted gantry."""
-    across = positions - np.outer(depths, normal)
+def _shear_deg(pile: _Pile) -> float | None:
+    """0 where each image lies straight above the first, else the angle of a steady drift, None of another one."""
+    across = pile.positions - np.outer(pile.depths, pile.normal)
     across -= across.mean(axis=0)
-    along = depths - depths.mean()
+    along = pile.depths - pile.depths.mean()
     allowed_mm = POSITION_TOLERANCE_MM + DIRECTION_TOLERANCE * float(along[-1] - along[0]) / 2
     if float(np.linalg.norm(across, axis=1).max()) <= allowed_mm:
-        return
+        return 0.0
     drift = along @ across / (along @ along)
     if float(np.linalg.norm(across - np.outer(along, drift), axis=1).max()) > allowed_mm:
+        return None
+    return math.degrees(math.atan(float(np.linalg.norm(drift))))
+
+
+def _check_upright(pile: _Pile) -> None:
+    """Each image must lie straight above the first; a steady drift is a tilted gantry."""
+    angle_deg = _shear_deg(pile)
+    if angle_deg is None:
         raise Unfit(Fault.UNEVEN_SLICES, "the images do not lie above each other")
-    angle_deg = math.degrees(math.atan(float(np.linalg.norm(drift))))
-    raise Unfit(Fault.GANTRY_TILT, f"the slices are sheared by {angle_deg:.1f} degrees: the gantry was tilted")
+    if angle_deg:
+        raise Unfit(Fault.GANTRY_TILT, f"the slices are sheared by {angle_deg:.1f} degrees: the gantry was tilted")
 
 
-def _check_gaps(depths: NDArray[np.float64]) -> None:
-    """Each image must lie on a regular ladder of depths."""
+def _holes(depths: NDArray[np.float64]) -> list[tuple[int, int]] | None:
+    """After which slice how many are missing; None where the depths are no ladder with holes in it."""
     count = len(depths)
     index = np.arange(count) - (count - 1) / 2
     step = index @ depths / (index @ index)
     if float(np.abs(depths - depths.mean() - step * index).max()) <= POSITION_TOLERANCE_MM:
-        return
+        return []
     gaps = np.diff(depths)
     usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     times = np.maximum(np.rint(gaps / usual), 1)
     is_ladder = float(np.abs(gaps - times * usual).max()) <= 2 * POSITION_TOLERANCE_MM
     if is_ladder and 0 < np.count_nonzero(times > 1) <= len(gaps) / 2:
-        holes = [(int(k) + 1, int(times[k]) - 1) for k in np.flatnonzero(times > 1)]
+        return [(int(k) + 1, int(times[k]) - 1) for k in np.flatnonzero(times > 1)]
+    return None
+
+
+def _check_gaps(depths: NDArray[np.float64]) -> None:
+    """Each image must lie on a regular ladder of depths."""
+    holes = _holes(depths)
+    if holes is None:
+        gaps = np.diff(depths)
+        shortest, longest = gaps.min(), gaps.max()
+        raise Unfit(Fault.UNEVEN_SLICES, f"the distances between slices run from {shortest:.2f} to {longest:.2f} mm")
+    if holes:
         missing = sum(number for _, number in holes)
         where = ", ".join(f"{number} after slice {after}" for after, number in holes[:PLACES_NAMED])
         more = f" and at {len(holes) - PLACES_NAMED} more places" if len(holes) > PLACES_NAMED else ""
         be = "slice is" if missing == 1 else "slices are"
-        raise Unfit(Fault.MISSING_SLICES, f"{missing} {be} missing beside the {count} present: {where}{more}")
-    raise Unfit(Fault.UNEVEN_SLICES, f"the distances between slices run from {gaps.min():.2f} to {gaps.max():.2f} mm")
+        raise Unfit(Fault.MISSING_SLICES, f"{missing} {be} missing beside the {len(depths)} present: {where}{more}")

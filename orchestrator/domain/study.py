@@ -8,7 +8,7 @@ from sys import intern
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from orchestrator.domain.errors import Fault, Unfit
-from orchestrator.domain.geometry import Plane, arrange
+from orchestrator.domain.geometry import Layout, Orientation, Plane, arrange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,10 @@ class Header:
 
     `orientation` and `position_mm` are Image Orientation and Position (Patient), LPS mm
     (PS3.3 C.7.6.2); `spacing_mm` is (between rows, between columns).
+    A multi-frame image with functional groups (PS3.3 C.7.6.16) has a `layout`, of its frames. The first frame
+    speaks for all, but `orientation` is one that all frames share, `position_mm` that of the first slice, and the
+    doses are the largest: `ctdi_vol_mgy`, `exposure_mas`, and `dose_area_product_dgycm2` in dGy cm2.
+    `burned_in` and `contrast_administered` are None where the image does not say.
     `unreadable` says why nothing more is known; such an instance is stored but never routed.
     """
 
@@ -85,7 +89,7 @@ class Header:
     photometric: str = ""
     spacing_mm: tuple[float, float] | None = None
     position_mm: tuple[float, float, float] | None = None
-    orientation: tuple[float, float, float, float, float, float] | None = None
+    orientation: Orientation | None = None
     slice_thickness_mm: float | None = None
     gantry_tilt_deg: float | None = None
     frame_of_reference_uid: str = ""
@@ -93,12 +97,21 @@ class Header:
     lossy: bool = False
     regions: tuple[RegionFact, ...] = ()
     unreadable: str = ""
+    anatomic_region: str = ""
+    contrast_administered: bool | None = None
+    ctdi_vol_mgy: float | None = None
+    exposure_mas: float | None = None
+    dose_area_product_dgycm2: float | None = None
+    burned_in: bool | None = None
+    layout: Layout | None = None
 
     def as_record(self) -> dict[str, Any]:
         """JSON values of all that is not at its default."""
         record = {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) != default}
         if "patient" in record:
             record["patient"] = asdict(self.patient)
+        if self.layout is not None:
+            record["layout"] = asdict(self.layout)
         if "regions" in record:
             record["regions"] = tuple(asdict(region) for region in self.regions)
         return record
@@ -112,6 +125,8 @@ class Header:
         values = {intern(name): value for name, value in record.items()}
         if "patient" in values:
             values["patient"] = Patient(**values["patient"])
+        if "layout" in values:
+            values["layout"] = Layout(**values["layout"])
         if "regions" in values:
             values["regions"] = tuple(RegionFact(**region) for region in values["regions"])
         for name in ("image_type", "spacing_mm", "position_mm", "orientation"):
@@ -178,8 +193,13 @@ class Readiness:
     ready_at: datetime | None = None
 
 
+def is_localizer(header: Header) -> bool | None:
+    """Whether Image Type calls it a localizer (PS3.3 C.8.2.1.1.1); None where there is no Image Type."""
+    return "LOCALIZER" in header.image_type if header.image_type else None
+
+
 def plane_of(header: Header) -> Plane:
-    """What decides whether an image belongs to a stack. Localizers say so in Image Type (PS3.3 C.8.2.1.1.1)."""
+    """What decides whether an image belongs to a stack."""
     return Plane(
         uid=header.sop_instance_uid,
         position=header.position_mm,
@@ -188,9 +208,9 @@ def plane_of(header: Header) -> Plane:
         rows=header.rows,
         columns=header.columns,
         instance_number=header.instance_number or 0,
-        is_localizer="LOCALIZER" in header.image_type,
+        is_localizer=is_localizer(header) is True,
         is_monochrome=header.photometric.startswith("MONOCHROME"),
-        frames=header.frames,
+        is_multi_frame=header.frames != 1 or header.layout is not None,
     )
 
 

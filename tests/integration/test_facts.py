@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 import tracemalloc
-import warnings
 import zlib
 from typing import TYPE_CHECKING
 
@@ -14,27 +13,36 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 
 from orchestrator.dicom import elements as walk
 from orchestrator.dicom.author import Drawing, StudyIdentity, write_ct, write_rtstruct
-from orchestrator.dicom.facts import read_file_header, read_header
+from orchestrator.dicom.facts import read_file_header
 from orchestrator.dicom.part10 import part10_prefix, read_part10
 from orchestrator.dicom.text import decode
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.domain.geometry import Volume
 from orchestrator.domain.study import Header, Patient, RegionFact
+from tests.data_sets import (
+    BIG,
+    CT,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    JPEG_BASELINE,
+    JPEG_LOSSLESS,
+    encoded,
+    explicit,
+    implicit,
+    item,
+    read,
+)
 from tests.synthetic import AXIAL, grid_of, uid
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-IMPLICIT, EXPLICIT, DEFLATED, BIG = walk.IMPLICIT_LITTLE, walk.EXPLICIT_LITTLE, walk.DEFLATED, walk.EXPLICIT_BIG
-JPEG_LOSSLESS, JPEG_BASELINE = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.50"
-CT = "1.2.840.10008.5.1.4.1.1.2"
+    from pydicom.dataset import Dataset
+
 IDENTITY = StudyIdentity(
     patient_id="P-7",
     patient_name="Müller^Jörg",
@@ -45,13 +53,6 @@ IDENTITY = StudyIdentity(
     body_part="KNEE",
     laterality="L",
 )
-
-
-def item(**values):
-    made = Dataset()
-    for keyword, value in values.items():
-        setattr(made, keyword, value)
-    return made
 
 
 def a_header(**more) -> Dataset:
@@ -90,25 +91,6 @@ def a_header(**more) -> Dataset:
     for keyword, value in more.items():
         setattr(made, keyword, value)
     return made
-
-
-def encoded(data_set: Dataset, syntax: str, pixels: bytes | None = bytes(64)) -> bytes:
-    if pixels is not None:
-        is_encapsulated = syntax not in (IMPLICIT, EXPLICIT, DEFLATED, BIG)
-        data_set.PixelData = encapsulate([pixels]) if is_encapsulated else pixels
-        data_set["PixelData"].VR = "OB" if is_encapsulated else "OW"
-        data_set["PixelData"].is_undefined_length = is_encapsulated
-    target = DicomBytesIO()
-    target.is_little_endian, target.is_implicit_VR = syntax != BIG, syntax == IMPLICIT
-    write_dataset(target, data_set)
-    if syntax != DEFLATED:
-        return target.getvalue()
-    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return deflater.compress(target.getvalue()) + deflater.flush()
-
-
-def read(data: bytes, syntax: str = EXPLICIT, size: int | None = None) -> Header:
-    return read_header(data, sop_class_uid=CT, sop_instance_uid="1.2.3.4.5", transfer_syntax_uid=syntax, size=size)
 
 
 SYNTAXES = [IMPLICIT, EXPLICIT, BIG, DEFLATED, JPEG_LOSSLESS, JPEG_BASELINE]
@@ -179,17 +161,6 @@ def test_sequences_of_undefined_length_hold_the_same_facts(syntax):
     open_header["ProcedureCodeSequence"].is_undefined_length = True
     open_header.ProcedureCodeSequence[0].is_undefined_length_sequence_item = True
     assert read(encoded(open_header, syntax), syntax) == read(encoded(a_header(), syntax), syntax)
-
-
-def explicit(tag: int, vr: bytes, value: bytes) -> bytes:
-    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr)
-    if vr in (b"SQ", b"UN", b"OB", b"OW", b"UT"):
-        return head + struct.pack("<HI", 0, len(value)) + value
-    return head + struct.pack("<H", len(value)) + value
-
-
-def implicit(tag: int, value: bytes) -> bytes:
-    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
 
 
 ITEM, ITEM_END, SEQUENCE_END = (
@@ -435,63 +406,3 @@ def test_no_file_makes_the_reader_raise_anything_but_refused(tmp_path_factory, d
         read_part10(path)
     except Refused:
         return
-
-
-# the public sample images
-
-
-def sample_files(sample_data: Path):
-    for path in sorted(p for p in sample_data.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            if file.read(132)[128:] == b"DICM":
-                yield path
-
-
-def test_every_sample_file_gives_the_facts_pydicom_reads(sample_data: Path):
-    unreadable, refused, compared = {}, [], 0
-    for path in sample_files(sample_data):
-        try:
-            header = read_file_header(path)
-        except Refused:
-            refused.append(path.name)
-            continue
-        if header.unreadable:
-            unreadable[path.name] = header.unreadable
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            theirs = pydicom.dcmread(path, stop_before_pixels=True)
-            assert header.study_uid == str(theirs.get("StudyInstanceUID", ""))
-            assert header.patient.name.rstrip("=") == str(theirs.get("PatientName", "")).rstrip("=")
-            assert header.series_description == str(theirs.get("SeriesDescription", "")).strip()
-            assert header.modality == (theirs.get("Modality") or "")
-            assert header.rows == (theirs.get("Rows") or 0)
-            position = theirs.get("ImagePositionPatient")
-            assert header.position_mm == (tuple(map(float, position)) if position else None)
-        compared += 1
-    assert compared > 300
-    assert refused == ["meta_missing_tsyntax.dcm"]
-    assert unreadable == dict.fromkeys(("MR_truncated.dcm", "rtplan_truncated.dcm"), "the data set ends too early")
-
-
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [
-        ("chrArab", "قباني^لنزار"),
-        ("chrFren", "Buc^Jérôme"),
-        ("chrGerm", "Äneas^Rüdiger"),
-        ("chrGreek", "Διονυσιος"),
-        ("chrH31", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
-        ("chrI2", "Hong^Gildong=洪^吉洞=홍^길동"),
-        ("chrX1", "Wang^XiaoDong=王^小東="),
-    ],
-)
-def test_names_in_the_scripts_of_the_world_are_read(sample_data: Path, file: str, name: str):
-    assert read_file_header(sample_data / "charsets" / f"{file}.dcm").patient.name == name
-
-
-def test_sample_regions_are_found_on_their_series(sample_data: Path):
-    knee = sample_data / "msk_sarcoma/knee_STS_042/ct"
-    series_uid = read_file_header(next((knee / "dicom").iterdir())).series_uid
-    assert read_file_header(knee / "rtstruct.dcm").regions == (RegionFact("GTV_Mass_CT", "rtstruct", series_uid),)
-    label_map = read_file_header(sample_data / "seg_sr/dcmqi_sr/sparse-labelmap-ppv5.dcm")
-    assert [region.name for region in label_map.regions] == ["Liver"]

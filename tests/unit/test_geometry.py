@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from orchestrator.domain.errors import Fault, Unfit
-from orchestrator.domain.geometry import Plane, arrange
+from orchestrator.domain.geometry import Layout, Plane, Stack, arrange, lay_out, obliquity_deg, plane_name
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -132,7 +132,7 @@ def test_fewer_than_three_images_are_no_volume(count):
     [
         ({"is_localizer": True}, "localizer"),
         ({"is_monochrome": False}, "colour page"),
-        ({"frames": 12}, "multi-frame"),
+        ({"is_multi_frame": True}, "multi-frame"),
         ({"position": None}, "no position"),
         ({"orientation": None}, "no position or orientation"),
         ({"spacing_mm": None}, "no pixel spacing"),
@@ -185,3 +185,62 @@ def test_whatever_headers_hold_there_is_a_stack_or_a_reason(planes):
         return
     assert len(arranged.uids) >= 3
     assert np.isfinite(arranged.grid.affine).all()
+
+
+# how images lie that form no stack
+
+
+def test_a_stack_says_how_it_lies():
+    layout, arranged = lay_out(stack(20, 2.5))
+    assert layout == Layout(20, pytest.approx(2.5), 0, 0.0)
+    assert isinstance(arranged, Stack)
+
+
+def test_what_is_missing_is_counted_beside_the_reason():
+    planes = stack(20)
+    layout, reason = lay_out(planes[:5] + planes[7:])
+    assert layout == Layout(18, None, 2, 0.0)
+    assert isinstance(reason, Unfit)
+
+
+def test_a_tilted_gantry_shows_as_shear():
+    shift_mm = (0.0, 2.37 * math.tan(math.radians(18.5)), 0.0)
+    assert lay_out(stack(12, 2.37, shift_mm=shift_mm))[0] == Layout(12, None, 0, pytest.approx(18.5))
+
+
+def test_what_shows_no_order_is_not_said():
+    planes = stack(12, 2.0)
+    assert lay_out(planes[:2])[0] == Layout(2)
+    assert lay_out(planes + planes)[0] == Layout(24)
+    assert lay_out([])[0] == Layout(0)
+    assert lay_out([*planes[:5], moved(planes[5], (0, 0, 0.7)), *planes[6:]])[0] == Layout(12, None, None, 0.0)
+    assert lay_out([*planes[:5], moved(planes[5], (6, 0, 0)), *planes[6:]])[0] == Layout(12, None, 0, None)
+
+
+def turned_about_x(orientation, degrees):
+    turn = Rotation.from_euler("x", degrees, degrees=True)
+    return (*turn.apply(orientation[:3]), *turn.apply(orientation[3:]))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "name", "angle_deg"),
+    [
+        (AXIAL, "AXIAL", 0),
+        (SAGITTAL, "SAGITTAL", 0),
+        (CORONAL, "CORONAL", 0),
+        ((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0), "AXIAL", 0),
+        (turned_about_x(AXIAL, 18.5), "AXIAL", 18.5),
+        (turned_about_x(AXIAL, -36), "AXIAL", 36),
+        (turned_about_x(AXIAL, 45), "OBLIQUE", 45),
+        (turned_about_x(AXIAL, 60), "CORONAL", 30),
+        (turned_about_x(SAGITTAL, 77), "SAGITTAL", 0),
+        ((0.0,) * 6, None, None),
+        ((1.0, 0.0, 0.0, 1.0, 0.0, 0.0), None, None),
+        ((math.nan,) * 6, None, None),
+        ((math.inf, 0.0, 0.0, 0.0, 1.0, 0.0), None, None),
+    ],
+)
+def test_planes_are_named_as_a_radiologist_names_them(orientation, name, angle_deg):
+    assert plane_name(orientation) == name
+    found = obliquity_deg(orientation)
+    assert found is None if angle_deg is None else found == pytest.approx(angle_deg, abs=1e-5)

@@ -1,0 +1,1 @@
+"""What Tendon promises its DICOM peers, written down, and the evidence for it."""
