@@ -88,9 +88,9 @@ def route_study(router: Router, study_uid: str) -> None:
 
 
 def route_ready(
-    router: Router, unit: Unit, study: Study, site: SiteFile, ready: frozenset[str], *, anew: bool = False
+    router: Router, unit: Unit, study: Study, site: SiteFile, ready: Mapping[str, str], *, anew: bool = False
 ) -> Routing:
-    """Decide on these series of a study that is held.
+    """Decide on these series of a study that is held; `ready` names each with the signal that it has arrived.
 
     An input set on which a job stands gets no other. A superseded job does not stand; `anew`, neither does one
     that was given up: then the next generation is made.
@@ -112,20 +112,24 @@ def route_ready(
     if is_whole:
         settle_orphans(moment, study.uid)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
+    found = {series.uid: ready[series.uid] for series in study.series if series.uid in ready and not series.is_settled}
+    unit.studies.find_ready(study.uid, found, moment.now)
     unit.studies.settle(study.uid, ready, close=is_whole)
     return routing
 
 
-def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> frozenset[str]:
-    """UIDs of the series that have arrived; the others are looked at when their time comes."""
-    ready = set()
+def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> dict[str, str]:
+    """UIDs of the series that have arrived, each with its signal; the others are looked at when their time comes."""
+    ready = {}
     for series in study.series:
         state = readiness(series, now=now, quiet_s=router.quiet_s)
-        if series.is_settled or state.is_ready:
-            ready.add(series.uid)
+        if series.is_settled:
+            ready[series.uid] = series.signal
+        elif state.is_ready:
+            ready[series.uid] = state.signal
         elif state.ready_at is not None:
             unit.studies.postpone(series.uid, state.ready_at)
-    return frozenset(ready)
+    return ready
 
 
 def _node_facts(unit: Unit, study: Study) -> Mapping[str, str]:

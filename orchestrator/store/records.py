@@ -23,6 +23,7 @@ from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from orchestrator.domain.errors import Fault, Transient
 from orchestrator.store.alarms import AlarmRows
 from orchestrator.store.bell import ChannelBell, FileBell
+from orchestrator.store.counts import CountRows
 from orchestrator.store.deliveries import DeliveryRows
 from orchestrator.store.dialect import CHANNEL, tell_if_rung
 from orchestrator.store.jobs import JobRows
@@ -91,6 +92,10 @@ class _Unit:
     @cached_property
     def keeping(self) -> KeepingRows:
         return KeepingRows(self.connection)
+
+    @cached_property
+    def counts(self) -> CountRows:
+        return CountRows(self.connection)
 
 
 class DatabaseRecords:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from tests.fakes.counts import MemoryCounts
 from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.keeping import MemoryKeeping
@@ -48,6 +49,7 @@ class MemoryUnit:
         self.workers = MemoryWorkers(state)
         self.alarms = MemoryAlarms(state)
         self.keeping = MemoryKeeping(state)
+        self.counts = MemoryCounts(state)
 
 
 class MemoryRecords:
