@@ -99,7 +99,9 @@ class _Question:
                 self._association.abort()
                 raise Transient(Fault.QUERY_UNANSWERED, "the node's answers do not end")
             if status is None or status in OUT_OF_RESOURCES:
-                raise Transient(Fault.QUERY_UNANSWERED, "the node gave no answer to a query")
+                raise Transient(
+                    Fault.QUERY_UNANSWERED, "the node gave no answer to a query; it may not know our AE title"
+                )
             if status in NO_QUERIES:
                 raise Refused(Fault.QUERY_REFUSED, f"the node answered a query with status 0x{status:04X}")
             if status not in PENDING:
