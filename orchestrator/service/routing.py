@@ -24,14 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from orchestrator.domain.job import JobState
     from orchestrator.domain.route import PlannedJob, Routing
     from orchestrator.domain.study import Study
     from orchestrator.ports import Catalog, Clock, Identifiers, Records, Rulebook, SiteFile, Unit
 
 _PUT_OFF: Final = timedelta(seconds=60)
-_REPLACED: Final[tuple[JobState, ...]] = ("superseded",)
-_GIVEN_UP: Final[tuple[JobState, ...]] = ("cancelled", "failed", "unfit", "superseded")
 _STUDY_CHANGED: Final = "the study changed and was routed again"
 _ROUTED_ANEW: Final = "an operator had the study routed again"
 
@@ -92,8 +89,8 @@ def route_ready(
 ) -> Routing:
     """Decide on these series of a study that is held; `ready` names each with the signal that it has arrived.
 
-    An input set on which a job stands gets no other. A superseded job does not stand; `anew`, neither does one
-    that was given up: then the next generation is made.
+    Inputs on which a job stands get no other, whatever build of its pipeline it is by. A superseded job does not
+    stand; `anew`, neither does one that was given up: then the next generation is made.
     """
     moment = Moment(unit, router.catalog.manifests(), router.identifiers, router.clock.now())
     is_whole = len(ready) == len(study.series)
@@ -104,7 +101,7 @@ def route_ready(
         moment.manifests,
         node=_node_facts(unit, study),
         earlier=known,
-        given_up=_GIVEN_UP if anew else _REPLACED,
+        anew=anew,
     )
     jobs = {identity_of(earlier.job): earlier.job for earlier in known}
     for planned in routing.jobs if is_whole else early(routing.jobs, moment.manifests, list(jobs)):

@@ -32,7 +32,7 @@ def tendon(folder):
 
 @pytest.fixture
 def image(tendon, folder):
-    return sorted((folder / "study").glob("*.dcm"))[0]
+    return min((folder / "study").glob("*.dcm"))
 
 
 def story(tendon, image) -> StudyStory:
