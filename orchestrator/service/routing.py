@@ -130,7 +130,9 @@ def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> dic
 
 
 def _node_facts(unit: Unit, study: Study) -> Mapping[str, str]:
-    visit = unit.studies.association(study.series[0].instances[0].association_id)
+    """Who sent the study: whoever began it, not who adds to it later."""
+    first = min((instance for series in study.series for instance in series.instances), key=lambda i: i.received_at)
+    visit = unit.studies.association(first.association_id)
     return {"ae_title": visit.calling_ae} if visit else {}
 
 
