@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S: Final = 0.25
 _ASK_EVERY_S: Final = 0.5
+"""Without a bell: what has just begun to arrive is nothing to ask about yet."""
 _TRY_AGAIN_EVERY_S: Final = 0.75
 """What is new rings a bell; only back-offs and leases that end wait for this."""
 _STAFF_EVERY_S: Final = 20.0
@@ -117,7 +118,7 @@ class System:
         bell = self.records.bell
         duties = [
             Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, bell(), has_series),
-            Duty("counting", askers.send_out, _ASK_EVERY_S, bell(), partial(is_counting, census), askers.wait),
+            Duty("counting", askers.send_out, _ASK_EVERY_S, None, partial(is_counting, census), askers.wait),
             Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, bell(), has_deliveries, couriers.wait),
             Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S, None, has_stages),
             Duty("workers", partial(look_after_workers, self.staff()), _STAFF_EVERY_S),

@@ -57,7 +57,7 @@ class Census:
 
 
 def is_counting(census: Census) -> bool:
-    """Whether a node may have to be asked, now or later."""
+    """Whether there is a node to be asked about what arrives."""
     with census.records.reading() as unit:
         return bool(_asked_nodes(unit))
 
@@ -66,13 +66,15 @@ def nodes_due(census: Census) -> list[str]:
     """Names of the nodes that `count_at` would ask something now."""
     now = census.clock.now()
     with census.records.reading() as unit:
-        awake = (node for node in _asked_nodes(unit) if not census.rests(node, now))
-        return [node for node in awake if unit.counts.to_ask(node, now, 1)]
+        if not unit.studies.is_under_way():
+            return []
+        awake = [name for name in _asked_nodes(unit) if not census.rests(name, now)]
+        return [name for name in awake if unit.counts.to_ask(name, now, 1)]
 
 
 def _asked_nodes(unit: Unit) -> dict[str, Node]:
-    """The nodes that answer queries, by name; none while every series is settled."""
-    site = unit.site.current() if unit.studies.is_under_way() else None
+    """The nodes that answer queries, by name."""
+    site = unit.site.current()
     return {node.name: node for node in site.nodes if node.query} if site else {}
 
 

@@ -6,10 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 
 from orchestrator.assembly import SystemClock
 from orchestrator.dicom.scu import store_files
+from orchestrator.domain.delivery import Node
+from orchestrator.service.operating import current_site, replace_site
 from tests.house import LOOPBACK, MODALITY, house, write_limb_study
 from tests.orthanc import orthanc
 
@@ -26,11 +27,9 @@ def pacs(tmp_path):
 
 def started(tendon, pacs):
     """The system at work, with Orthanc as a node that is asked."""
-    site = yaml.safe_load((tendon.folder / "site.yaml").read_text())
-    node = {"name": "archive", "ae_title": pacs.ae_title, "host": LOOPBACK, "port": pacs.port, "query": True}
-    site["nodes"].append(node)
-    (tendon.folder / "asked.yaml").write_text(yaml.safe_dump(site))
-    tendon.tendon("import", str(tendon.folder / "asked.yaml"))
+    site = current_site(tendon.records)
+    node = Node("archive", pacs.ae_title, LOOPBACK, pacs.port, may_send=False, query=True)
+    replace_site(tendon.records, SystemClock(), (*site.nodes, node), site.destinations, site.rules, "test")
     tendon.start()
 
 
@@ -68,16 +67,19 @@ def test_a_study_that_the_pacs_has_as_it_is_here_is_worked_on_long_before_it_was
 
 
 def test_a_series_of_which_the_pacs_has_more_is_waited_for_although_it_was_quiet(tmp_path, pacs):
-    quiet = timedelta(seconds=5)
+    quiet_s = 6
     images = write_limb_study(tmp_path / "study", with_region=False)
     archive(pacs, images)
-    with house(tmp_path, RULES, TENDON_PIPELINES_DIR=PIPELINES, TENDON_QUIET_SECONDS="5") as tendon:
+    with house(tmp_path, RULES, TENDON_PIPELINES_DIR=PIPELINES, TENDON_QUIET_SECONDS="3600") as tendon:
         started(tendon, pacs)
         tendon.send(images[:-1])
         study_uid = study_of(tendon)
         tendon.until(lambda: any(c.is_twice_more(len(images) - 1) for c in ct_series(tendon, study_uid).counts))
-        quiet_at = ct_series(tendon, study_uid).last_received_at + quiet
-        tendon.until(lambda: SystemClock().now() > quiet_at + timedelta(seconds=1))
+        tendon.stop()
+        tendon.environment["TENDON_QUIET_SECONDS"] = str(quiet_s)
+        tendon.start()
+        quiet_at = ct_series(tendon, study_uid).last_received_at + timedelta(seconds=quiet_s + 1)
+        tendon.until(lambda: SystemClock().now() > quiet_at)
         assert not ct_series(tendon, study_uid).is_settled
 
         tendon.send(images)
