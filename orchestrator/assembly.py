@@ -18,6 +18,7 @@ from orchestrator.domain.errors import Broken, Fault
 from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due
 from orchestrator.service.announcing import Crier, announce_ready
+from orchestrator.service.counting import Census, count_at, is_counting, nodes_due
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 
 _LOOK_EVERY_S: Final = 0.25
+_ASK_EVERY_S: Final = 0.5
+"""Without a bell: what has just begun to arrive is nothing to ask about yet."""
 _TRY_AGAIN_EVERY_S: Final = 0.75
 """What is new rings a bell; only back-offs and leases that end wait for this."""
 _STAFF_EVERY_S: Final = 20.0
@@ -120,13 +123,15 @@ class System:
         office = Office(self.records, self.clock, ROUNDS, holder, self.settings.lease_seconds)
         workshop, dispatch = self.workshop(), self._dispatch(office)
         couriers = Couriers(partial(destinations_due, dispatch), partial(deliver_to, dispatch))
-        keeper = self._keeper()
+        keeper, census = self._keeper(), self._census()
+        askers = Couriers(partial(nodes_due, census), partial(count_at, census), "asking")
         has_series, has_stages, has_deliveries = (
             partial(is_under_way, self.records, what) for what in ("studies", "jobs", "deliveries")
         )
         bell = self.records.bell
         duties = [
             Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, bell(), has_series),
+            Duty("counting", askers.send_out, _ASK_EVERY_S, None, partial(is_counting, census), askers.wait),
             Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, bell(), has_deliveries, couriers.wait),
             Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S, None, has_stages),
             Duty("workers", partial(look_after_workers, self.staff()), _STAFF_EVERY_S),
@@ -162,6 +167,12 @@ class System:
 
         senders: dict[str, Sender] = {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
         return Dispatch(self.records, self.objects, self.clock, senders, office)
+
+    def _census(self) -> Census:
+        from orchestrator.dicom.counting import FindCounter
+
+        counter = FindCounter(self.settings.ae_title)
+        return Census(self.records, self.clock, counter, self.settings.quiet_seconds)
 
     def _keeper(self) -> Keeper:
         work_dir = self.settings.work_dir

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from orchestrator.counts import Counts
     from orchestrator.domain.circuit import Circuit
     from orchestrator.domain.delivery import Delivery, Destination, Errand, Node, Output, OutputKind
     from orchestrator.domain.geometry import Volume
@@ -245,6 +246,9 @@ class Studies(Protocol):
     def postpone(self, series_uid: str, look_at: datetime) -> None:
         """Look at the series again later."""
 
+    def find_ready(self, study_uid: str, signals: Mapping[str, str], now: datetime) -> None:
+        """Keep by which signal each of these series was found ready, and when; stands until more of it comes."""
+
     def settle(self, study_uid: str, series_uids: Iterable[str], *, close: bool) -> None:
         """These series were routed as they are; `close` when nothing of the revision is left open."""
 
@@ -467,6 +471,10 @@ class Unit(Protocol):
     @property
     def audit(self) -> AuditTrail:
         """What was done and refused."""
+
+    @property
+    def counts(self) -> Counts:
+        """What other nodes have."""
 
 
 class Records(Protocol):

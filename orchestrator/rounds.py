@@ -1,7 +1,7 @@
 """Timed rounds: route what is ready, tell workers, give up what died too often, deliver, keep the store in bounds.
 
 One process leads by a row lease; the others stand by. Each duty has a thread of its own, so that a slow
-destination never keeps a study from being routed.
+destination or PACS never keeps a study from being routed.
 """
 
 from __future__ import annotations
@@ -119,19 +119,22 @@ def route_due(router: Router) -> None:
 
 
 class Couriers:
-    """Delivers to each destination in a thread of its own, so that none delays another."""
+    """Visits each peer in a thread of its own, so that none delays another. `errand` says what for in the log."""
 
-    def __init__(self, due: Callable[[], Sequence[str]], deliver_to: Callable[[str], object]) -> None:
+    def __init__(
+        self, due: Callable[[], Sequence[str]], visit: Callable[[str], object], errand: str = "delivering to"
+    ) -> None:
         self._due = due
-        self._deliver_to = deliver_to
+        self._visit = visit
+        self._errand = errand
         self._at_work: dict[str, Thread] = {}
 
     def send_out(self) -> None:
-        """Start a courier for each destination that has something due and none on its way."""
+        """Start a courier for each peer that something is due for and none on its way to."""
         self._at_work = {name: thread for name, thread in self._at_work.items() if thread.is_alive()}
         for name in self._due():
             if name not in self._at_work:
-                self._at_work[name] = Thread(target=self._deliver, args=(name,), name=f"courier-{name}")
+                self._at_work[name] = Thread(target=self._go, args=(name,), name=f"courier-{name}")
                 self._at_work[name].start()
 
     def wait(self) -> None:
@@ -139,10 +142,10 @@ class Couriers:
         for thread in self._at_work.values():
             thread.join()
 
-    def _deliver(self, name: str) -> None:
+    def _go(self, name: str) -> None:
         try:
-            self._deliver_to(name)
+            self._visit(name)
         except Transient as error:
-            _log.warning("delivering to %s: %s", name, error)
+            _log.warning("%s %s: %s", self._errand, name, error)
         except Exception as error:  # noqa: BLE001 - what is due stays due and is tried in the next round
-            _log.error("delivering to %s failed: %s", name, where(error))
+            _log.error("%s %s failed: %s", self._errand, name, where(error))

@@ -56,6 +56,8 @@ def as_json(story: StudyStory, workers: Sequence[Worker]) -> dict[str, Any]:
                 "modality": series.header.modality,
                 "instances": len(series.instances),
                 "settled": series.is_settled,
+                "signal": series.signal,
+                "ready_at": series.ready_at.isoformat() if series.ready_at else None,
             }
             for series in story.study.series
         ],
@@ -145,6 +147,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield "\nReceived"
     for series in facts["series"]:
         state = "ready and routed" if series["settled"] else "waiting for more images"
+        state += f" (ready on {series['ready_at']}: {series['signal']})" if series["ready_at"] else ""
         yield f"  {series['modality'] or '?'} series {series['series_uid']}: {series['instances']} instances, {state}"
     if facts["retired"]:
         yield from _retired_lines(facts["retired"])

@@ -37,6 +37,8 @@ MAXIMUM_OBJECT_BYTES = 16 << 30
 MAXIMUM_HELD_BYTES = 2 << 30
 """Of an object where it is not streamed but held in memory."""
 MAXIMUM_ANSWER_BYTES = 1 << 20
+MAXIMUM_ANSWERS = 64
+"""Not yet looked at; the peer's others wait in the network."""
 FIRST_PDU_S = 10.0
 PDU_S = 30.0
 IDLE_S = 300.0
@@ -127,7 +129,9 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read."""
+        """Whether there is something to read, and who asked keeps up with it."""
+        if self.assoc.is_requestor and self.assoc.dimse.msg_queue.qsize() >= MAXIMUM_ANSWERS:
+            return False
         return bool(self.ahead) or bool(super().ready)
 
     def hang_up(self) -> None:

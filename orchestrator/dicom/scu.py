@@ -78,14 +78,14 @@ class DicomSender:
         peer = Peer(destination.ae_title, destination.host, destination.port, self._ae_title)
         contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
         try:
-            with _association(peer, contexts) as association:
+            with association_with(peer, contexts) as association:
                 return {o.id: "query" for o in outputs if o.sop_instance_uid and _shows(association, o)}
         except TendonError:
             return {}
 
     def echo(self, host: str, port: int, ae_title: str) -> None:
         """Ask a node whether it is there. Raises Transient PEER_UNREACHABLE or Refused PEER_REFUSED."""
-        with _association(Peer(ae_title, host, port, self._ae_title), [build_context(Verification)]) as association:
+        with association_with(Peer(ae_title, host, port, self._ae_title), [build_context(Verification)]) as association:
             status = association.send_c_echo()
         if status.get("Status") != 0:
             raise Transient(Fault.PEER_UNREACHABLE, "the destination did not answer C-ECHO with success")
@@ -120,7 +120,9 @@ def store_files(
 def _send_batch(peer: Peer, files: dict[Path, Context]) -> Iterator[FileSent]:
     left = dict(files)
     try:
-        with _association(peer, [build_context(*context) for context in dict.fromkeys(files.values())]) as association:
+        with association_with(
+            peer, [build_context(*context) for context in dict.fromkeys(files.values())]
+        ) as association:
             accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
             for count, (path, context) in enumerate(files.items()):
                 if context in accepted:
@@ -187,7 +189,7 @@ def _not_accepted(context: Context) -> str:
 
 
 @contextmanager
-def _association(peer: Peer, contexts: list[Any]) -> Iterator[Association]:
+def association_with(peer: Peer, contexts: list[Any]) -> Iterator[Association]:
     """An association that was negotiated; it is not established when the peer accepted no context.
 
     Raises Transient PEER_UNREACHABLE, Refused PEER_REFUSED or DESTINATION_INVALID.

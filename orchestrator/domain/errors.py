@@ -123,6 +123,12 @@ class Fault(Enum):
     PEER_REFUSED = Meaning("TND-5002", "the destination refused the object", "see the status, correct, then retry")
     NOT_PROVEN = Meaning("TND-5003", "the destination does not show the object", "it is asked and sent again")
     DESTINATION_INVALID = Meaning("TND-5004", "the destination's settings are not valid", "correct them")
+    QUERY_UNANSWERED = Meaning(
+        "TND-5005", "the node does not answer queries", "see to it; series are ready by quiet time meanwhile"
+    )
+    QUERY_REFUSED = Meaning(
+        "TND-5006", "the node refuses queries", "let Tendon's AE title query it, or take query: true from the node"
+    )
 
     SETTING_INVALID = Meaning("TND-9001", "a setting is not valid", "correct the setting named")
     SCHEMA_OLD = Meaning("TND-9002", "the database schema is not this version's", "run `tendon migrate`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.condition import evaluate
 from orchestrator.domain.errors import Fault, Unfit
@@ -25,17 +25,26 @@ if TYPE_CHECKING:
 
 def input_set(manifest: Manifest, inputs: Iterable[JobInput]) -> str:
     """SHA-256, as hex, of what a job works on: instances and results by role, and the pipeline's exact build (I3)."""
-    roles: dict[str, list[list[str]]] = {}
-    for given in inputs:
-        roles.setdefault(given.name, []).extend([uid, digest] for uid, digest in given.instances.items())
     content = {
         "pipeline": manifest.name,
         "version": manifest.version,
         "package_digest": manifest.package_digest,
         "parameters": {},
-        "inputs": {role: sorted(instances) for role, instances in roles.items()},
+        "inputs": _roles(inputs),
     }
     return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def _roles(inputs: Iterable[JobInput]) -> dict[str, list[list[str]]]:
+    """Name and digest of each instance or result, in order, by role."""
+    roles: dict[str, list[list[str]]] = {}
+    for given in inputs:
+        roles.setdefault(given.name, []).extend([uid, digest] for uid, digest in given.instances.items())
+    return {role: sorted(instances) for role, instances in roles.items()}
+
+
+_REPLACED: Final[tuple[JobState, ...]] = ("superseded",)
+_GIVEN_UP: Final[tuple[JobState, ...]] = ("cancelled", "failed", "unfit", "superseded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +59,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class UnaskedJob:
-    """A job before it is known which rule asked."""
+    """A job before it is known which rule asked. One that stands may be by another build than is installed."""
 
-    manifest: Manifest
+    pipeline: str
+    version: str
+    package_digest: str
     inputs: tuple[JobInput, ...]
     input_set: str
     generation: int
@@ -85,15 +96,15 @@ class _Result:
 class Planner:
     """Plans pipelines on one study, upstream ones first; rules that match the same series share one plan.
 
-    `earlier` are the study's jobs so far, oldest first; those in a state of `given_up` no longer stand for
-    their input set.
+    `earlier` are the study's jobs so far, oldest first. One that stands is planned as it is, by whatever build of
+    its pipeline, unless it was superseded; `anew`, neither one that was given up stands nor one by another build.
     """
 
     study: Study
     facts: StudyFacts
     series: Sequence[ReceivedSeries]
     earlier: Sequence[Upstream]
-    given_up: tuple[JobState, ...]
+    anew: bool
     made: dict[tuple[str, frozenset[str] | None], Plan] = field(default_factory=dict)
     results: dict[tuple[str, str], _Result] = field(default_factory=dict)
     """By pipeline and series, the newest."""
@@ -117,15 +128,26 @@ class Planner:
                 self._offer(manifest.name, self._planned(job))
         return self.made[key]
 
-    def generation(self, pipeline: str, digest: str) -> int:
-        """Of the newest job that stands for an input set; the next one when none does."""
-        known = [e.job for e in self.earlier if (e.job.pipeline, e.job.input_set) == (pipeline, digest)]
-        standing = [job.generation for job in known if job.state not in self.given_up]
-        return max(standing) if standing else max((job.generation + 1 for job in known), default=0)
+    def job(self, manifest: Manifest, inputs: tuple[JobInput, ...]) -> UnaskedJob:
+        """The pipeline on these inputs: the newest job that stands, else the next generation by the build installed."""
+        digest = input_set(manifest, inputs)
+        known = [earlier.job for earlier in self.earlier if earlier.job.pipeline == manifest.name]
+        standing = [
+            job
+            for job in known
+            if job.state not in (_GIVEN_UP if self.anew else _REPLACED)
+            and (job.input_set == digest if self.anew else _roles(job.inputs) == _roles(inputs))
+        ]
+        if standing:
+            stands = standing[-1]
+            build = (stands.pipeline, stands.version, stands.package_digest)
+            return UnaskedJob(*build, inputs, stands.input_set, stands.generation)
+        generation = max((job.generation + 1 for job in known if job.input_set == digest), default=0)
+        return UnaskedJob(manifest.name, manifest.version, manifest.package_digest, inputs, digest, generation)
 
     def _planned(self, job: UnaskedJob) -> _Result:
-        identity = result_identity(job.manifest.name, job.manifest.version, job.input_set, job.generation)
-        return self.known.get(identity) or _Result(job.manifest.version, identity, job.inputs)
+        identity = result_identity(job.pipeline, job.version, job.input_set, job.generation)
+        return self.known.get(identity) or _Result(job.version, identity, job.inputs)
 
     def _offer(self, pipeline: str, result: _Result) -> None:
         primary = result.inputs[0]
@@ -155,9 +177,7 @@ class _Chooser:
             for wanted in self.manifest.inputs:
                 if wanted.kind == "result":
                     self.notes.extend(self._built_on(wanted, series) for series in chosen[:1])
-            digest = input_set(self.manifest, inputs)
-            generation = self.planner.generation(self.manifest.name, digest)
-            yield UnaskedJob(self.manifest, inputs, digest, generation)
+            yield self.planner.job(self.manifest, inputs)
 
     def _refuse(self, reason: str, series_uid: str = "", fault: Fault = Fault.NO_INPUT) -> None:
         self.notes.append(Note(reason, series_uid, code=fault.code))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.condition import Verdict
     from orchestrator.domain.fact import StudyFacts
-    from orchestrator.domain.job import JobInput, JobState
+    from orchestrator.domain.job import JobInput
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.plan import UnaskedJob
     from orchestrator.domain.queue import Priority
@@ -126,17 +126,18 @@ def decide(
     *,
     node: Mapping[str, Any],
     earlier: Sequence[Upstream] = (),
-    given_up: tuple[JobState, ...] = ("superseded",),
+    anew: bool = False,
 ) -> Routing:
     """Which pipelines run on which series of the study, and every yes and no on the way.
 
     `node` holds the sender's facts by short name (ae_title, name, site); `earlier` are the study's jobs
-    so far, oldest first, on whose results new ones may build, and one in a state of `given_up` is planned in
-    its next generation. The study has readable images of others only; whether its patients agree is the
-    caller's to judge.
+    so far, oldest first, on whose results new ones may build. One that stands on the same inputs is planned as it
+    is, a superseded one in its next generation; `anew`, so is one that was given up, and one by another build of its
+    pipeline does not stand. The study has readable images of others only; whether its patients agree is the caller's
+    to judge.
     """
     facts, series = study_facts(study, node)
-    planner = Planner(study, facts, series, earlier, given_up)
+    planner = Planner(study, facts, series, earlier, anew)
     asked = list(_weigh(rules, facts))
     holding = [a for a in asked if a.holds]
     order = upstream_first((name for a in holding for name in a.rule.run if name in manifests), manifests)
@@ -240,9 +241,9 @@ def _hastened(jobs: Sequence[PlannedJob]) -> tuple[PlannedJob, ...]:
 
 def _asked_by(rule: Rule, job: UnaskedJob) -> PlannedJob:
     return PlannedJob(
-        pipeline=job.manifest.name,
-        version=job.manifest.version,
-        package_digest=job.manifest.package_digest,
+        pipeline=job.pipeline,
+        version=job.version,
+        package_digest=job.package_digest,
         inputs=job.inputs,
         input_set=job.input_set,
         generation=job.generation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 GAP_PATIENCE = 10
-"""How many times the quiet time a series with missing slices is waited for."""
+"""How many times the quiet time a series is waited for of which something is missing."""
+COUNTS_APART: Final = timedelta(seconds=2)
+"""How far apart two answers of a node must lie to say that what it has does not change any more."""
 
 RegionKind = Literal["rtstruct", "seg"]
 
@@ -151,13 +153,50 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many instances of a series a node has, by its newest answer and the one before; 0 where it knows none."""
+
+    node: str
+    number: int
+    at: datetime
+    earlier: int | None = None
+    earlier_at: datetime | None = None
+
+    def followed_by(self, number: int, at: datetime) -> Count:
+        """With one more answer; of two that lie too close together the newer one counts."""
+        if at - self.at < COUNTS_APART:
+            return replace(self, number=number, at=at)
+        return Count(self.node, number, at, self.number, self.at)
+
+    def is_twice(self, held: int) -> bool:
+        """Whether both answers are that the node has as many."""
+        return self._are_apart and self.number == self.earlier == held
+
+    def is_twice_more(self, held: int) -> bool:
+        """Whether both answers are that the node has more."""
+        return self._are_apart and self.earlier is not None and min(self.number, self.earlier) > held
+
+    @property
+    def _are_apart(self) -> bool:
+        return self.earlier_at is not None and self.at - self.earlier_at >= COUNTS_APART
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
-    """Instances that share a Series Instance UID, oldest first, and whether more may come."""
+    """Instances that share a Series Instance UID, oldest first, and whether more may come.
+
+    `left_out` counts the SOP Instance UIDs held of it beside those of `instances`. `signal` says by what it was
+    found ready, and `ready_at` when; both are empty until then.
+    """
 
     uid: str
     instances: tuple[Instance, ...]
     is_receiving: bool = False
     is_settled: bool = False
+    left_out: int = 0
+    counts: tuple[Count, ...] = ()
+    signal: str = ""
+    ready_at: datetime | None = None
 
     @property
     def header(self) -> Header:
@@ -168,6 +207,11 @@ class Series:
     def last_received_at(self) -> datetime:
         """When its newest instance was stored."""
         return max(i.received_at for i in self.instances)
+
+    @property
+    def held(self) -> int:
+        """How many instances of it are stored as a PACS counts them: by SOP Instance UID, whatever becomes of them."""
+        return len(self.instances) + self.left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,27 +259,48 @@ def plane_of(header: Header) -> Plane:
 
 
 def readiness(series: Series, *, now: datetime, quiet_s: float) -> Readiness:
-    """Whether a series has arrived: no association open on it, quiet for `quiet_s`, and no slice missing.
+    """Whether a series has arrived: no association open on it, and a node counts twice what is held or it was quiet.
 
-    A series that stays incomplete for ten times that long is taken as it is.
+    Quiet is enough where no slice is missing and no node counts twice more than is held; a series that stays so for
+    ten times the quiet time is taken as it is. A node that counts fewer, or says nothing, contradicts nothing.
     """
     if series.is_receiving:
         return Readiness(is_ready=False, signal="an association is still open on it")
+    more = next((count for count in series.counts if count.is_twice_more(series.held)), None)
+    equal = next((count for count in series.counts if count.is_twice(series.held)), None)
+    if equal and not more:
+        return Readiness(is_ready=True, signal=f"{equal.node} counted twice the {series.held} instances that are here")
     quiet_at = series.last_received_at + timedelta(seconds=quiet_s)
     if now < quiet_at:
         return Readiness(is_ready=False, signal=f"waits until nothing came for {quiet_s:g} s", ready_at=quiet_at)
-    if not _has_gap(series):
+    lack = f"{more.node} has {more.number} instances and {series.held} are here" if more else _gap(series)
+    if not lack:
         return Readiness(is_ready=True, signal=f"nothing came for {quiet_s:g} s and no slice is missing")
     patience_s = GAP_PATIENCE * quiet_s
     settled_at = series.last_received_at + timedelta(seconds=patience_s)
     if now < settled_at:
-        return Readiness(is_ready=False, signal="waits for missing slices", ready_at=settled_at)
-    return Readiness(is_ready=True, signal=f"slices are missing, but nothing came for {patience_s:g} s")
+        return Readiness(is_ready=False, signal=f"waits for more: {lack}", ready_at=settled_at)
+    return Readiness(is_ready=True, signal=f"{lack}, but nothing came for {patience_s:g} s")
 
 
-def _has_gap(series: Series) -> bool:
+def answered(series: Series, node: str, number: int, at: datetime) -> Count:
+    """What is known of a node's count once it has answered that it has so many instances of the series."""
+    known = next((count for count in series.counts if count.node == node), None)
+    return Count(node, number, at) if known is None else known.followed_by(number, at)
+
+
+def ask_again_at(series: Series, count: Count) -> datetime:
+    """When to ask a node again: soon where a second answer may decide, else the later the longer nothing came."""
+    is_decided = count.is_twice(series.held) or count.is_twice_more(series.held)
+    if count.number >= series.held and not is_decided:
+        return count.at + COUNTS_APART
+    return count.at + max(COUNTS_APART, count.at - series.last_received_at)
+
+
+def _gap(series: Series) -> str:
+    """That slices are missing, if they are."""
     try:
         arrange([plane_of(instance.header) for instance in series.instances])
     except Unfit as unfit:
-        return unfit.fault is Fault.MISSING_SLICES
-    return False
+        return Fault.MISSING_SLICES.value.meaning if unfit.fault is Fault.MISSING_SLICES else ""
+    return ""

@@ -42,6 +42,7 @@ class _NodeText(_Text):
     patient_id_issuer: str = ""
     time_zone: str = ""
     identity_authority: bool = False
+    query: bool = False
 
 
 class _DestinationText(_Text):

@@ -24,14 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from orchestrator.domain.job import JobState
     from orchestrator.domain.route import PlannedJob, Routing
     from orchestrator.domain.study import Study
     from orchestrator.ports import Catalog, Clock, Identifiers, Records, Rulebook, SiteFile, Unit
 
 _PUT_OFF: Final = timedelta(seconds=60)
-_REPLACED: Final[tuple[JobState, ...]] = ("superseded",)
-_GIVEN_UP: Final[tuple[JobState, ...]] = ("cancelled", "failed", "unfit", "superseded")
 _STUDY_CHANGED: Final = "the study changed and was routed again"
 _ROUTED_ANEW: Final = "an operator had the study routed again"
 
@@ -88,12 +85,12 @@ def route_study(router: Router, study_uid: str) -> None:
 
 
 def route_ready(
-    router: Router, unit: Unit, study: Study, site: SiteFile, ready: frozenset[str], *, anew: bool = False
+    router: Router, unit: Unit, study: Study, site: SiteFile, ready: Mapping[str, str], *, anew: bool = False
 ) -> Routing:
-    """Decide on these series of a study that is held.
+    """Decide on these series of a study that is held; `ready` names each with the signal that it has arrived.
 
-    An input set on which a job stands gets no other. A superseded job does not stand; `anew`, neither does one
-    that was given up: then the next generation is made.
+    Inputs on which a job stands get no other, whatever build of its pipeline it is by. A superseded job does not
+    stand; `anew`, neither does one that was given up: then the next generation is made.
     """
     moment = Moment(unit, router.catalog.manifests(), router.identifiers, router.clock.now())
     is_whole = len(ready) == len(study.series)
@@ -104,7 +101,7 @@ def route_ready(
         moment.manifests,
         node=_node_facts(unit, study, site),
         earlier=known,
-        given_up=_GIVEN_UP if anew else _REPLACED,
+        anew=anew,
     )
     jobs = {identity_of(earlier.job): earlier.job for earlier in known}
     for planned in routing.jobs if is_whole else early(routing.jobs, moment.manifests, list(jobs)):
@@ -112,25 +109,30 @@ def route_ready(
     if is_whole:
         settle_orphans(moment, study.uid)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
+    found = {series.uid: ready[series.uid] for series in study.series if series.uid in ready and not series.is_settled}
+    unit.studies.find_ready(study.uid, found, moment.now)
     unit.studies.settle(study.uid, ready, close=is_whole)
     return routing
 
 
-def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> frozenset[str]:
-    """UIDs of the series that have arrived; the others are looked at when their time comes."""
-    ready = set()
+def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> dict[str, str]:
+    """UIDs of the series that have arrived, each with its signal; the others are looked at when their time comes."""
+    ready = {}
     for series in study.series:
         state = readiness(series, now=now, quiet_s=router.quiet_s)
-        if series.is_settled or state.is_ready:
-            ready.add(series.uid)
+        if series.is_settled:
+            ready[series.uid] = series.signal
+        elif state.is_ready:
+            ready[series.uid] = state.signal
         elif state.ready_at is not None:
             unit.studies.postpone(series.uid, state.ready_at)
-    return frozenset(ready)
+    return ready
 
 
 def _node_facts(unit: Unit, study: Study, site: SiteFile) -> Mapping[str, str]:
-    """Which node sent the study, as it was admitted, and what the rules' own version says of that node."""
-    visit = unit.studies.association(study.series[0].instances[0].association_id)
+    """Which node began the study, as it was admitted, and what the rules' own version says of that node."""
+    first = min((instance for series in study.series for instance in series.instances), key=lambda i: i.received_at)
+    visit = unit.studies.association(first.association_id)
     if visit is None:
         return {}
     node = next((node for node in site.nodes if node.name == visit.node), None)

@@ -21,6 +21,7 @@ from orchestrator.domain.errors import Fault, Transient
 from orchestrator.store.alarms import AlarmRows
 from orchestrator.store.audit import AuditRows
 from orchestrator.store.bell import FileBell
+from orchestrator.store.counts import CountRows
 from orchestrator.store.deliveries import DeliveryRows
 from orchestrator.store.dialect import CHANNEL, tell_if_rung
 from orchestrator.store.jobs import JobRows
@@ -90,6 +91,10 @@ class _Unit:
     @cached_property
     def audit(self) -> AuditRows:
         return AuditRows(self.connection)
+
+    @cached_property
+    def counts(self) -> CountRows:
+        return CountRows(self.connection)
 
 
 class DatabaseRecords:

@@ -11,11 +11,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.domain.study import Header, Instance, Series, Study
 from orchestrator.ports import Association
+from orchestrator.store.counts import counts_of, forget
 from orchestrator.store.dialect import hold, insert_or_keep, is_postgresql, ring
 from orchestrator.store.tables import associations, instances, own_uids, series, studies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from sqlalchemy import Insert, Row
@@ -51,7 +52,13 @@ def _notes(is_postgresql: bool) -> tuple[Insert, Insert]:  # noqa: FBT001 - the 
         ),
         its.on_conflict_do_update(
             index_elements=[series.c.uid, series.c.study_uid],
-            set_={"is_settled": False, "look_at": its.excluded.look_at},
+            set_={
+                "is_settled": False,
+                "look_at": its.excluded.look_at,
+                "newest_at": its.excluded.newest_at,
+                "signal": "",
+                "ready_at": None,
+            },
         ),
     )
 
@@ -123,7 +130,8 @@ class StudyRows:
             study = {"uid": header.study_uid, "newest_at": instance.received_at}
             self._connection.execute(note_study, {**study, "revision": 1, "is_closed": False})
             its = {"uid": header.series_uid, "study_uid": header.study_uid}
-            self._connection.execute(note_series, {**its, "is_settled": False, "look_at": look_at})
+            arrived = {"is_settled": False, "look_at": look_at, "newest_at": instance.received_at}
+            self._connection.execute(note_series, {**its, **arrived})
         return "version" if digests else "new"
 
     def get(self, study_uid: str) -> Study | None:
@@ -136,19 +144,41 @@ class StudyRows:
             .order_by(instances.c.series_uid, instances.c.id)
         )
         receiving = set(self._connection.execute(self._receiving(study_uid)).scalars())
-        settled = set(
-            self._connection.execute(
-                select(series.c.uid).where(series.c.study_uid == study_uid, series.c.is_settled)
-            ).scalars()
-        )
+        known = {r.uid: r for r in self._connection.execute(select(series).where(series.c.study_uid == study_uid))}
+        left_out, counts = self._left_out_by_series(study_uid), counts_of(self._connection, study_uid)
         return Study(
             uid=study_uid,
             revision=row.revision,
             series=tuple(
-                Series(uid, tuple(_instance(r) for r in rows), uid in receiving, uid in settled)
+                Series(
+                    uid,
+                    tuple(_instance(r) for r in rows),
+                    is_receiving=uid in receiving,
+                    is_settled=known[uid].is_settled,
+                    left_out=left_out.get(uid, 0),
+                    counts=tuple(counts.get(uid, ())),
+                    signal=known[uid].signal,
+                    ready_at=known[uid].ready_at,
+                )
                 for uid, rows in groupby(found, key=lambda r: r.series_uid)
             ),
         )
+
+    def _left_out_by_series(self, study_uid: str) -> dict[str, int]:
+        """How many SOP Instance UIDs of each series are known by unroutable instances only."""
+        routable = select(instances.c.sop_instance_uid).where(
+            instances.c.study_uid == study_uid, instances.c.is_routable
+        )
+        rows = self._connection.execute(
+            select(instances.c.series_uid, func.count(instances.c.sop_instance_uid.distinct()))
+            .where(
+                instances.c.study_uid == study_uid,
+                ~instances.c.is_routable,
+                instances.c.sop_instance_uid.not_in(routable),
+            )
+            .group_by(instances.c.series_uid)
+        )
+        return {row[0]: row[1] for row in rows}
 
     @staticmethod
     def _receiving(study_uid: str) -> Any:
@@ -196,12 +226,20 @@ class StudyRows:
     def postpone(self, series_uid: str, look_at: datetime) -> None:
         self._connection.execute(update(series).where(series.c.uid == series_uid).values(look_at=look_at))
 
+    def find_ready(self, study_uid: str, signals: Mapping[str, str], now: datetime) -> None:
+        for uid, signal in signals.items():
+            self._connection.execute(
+                update(series)
+                .where(series.c.study_uid == study_uid, series.c.uid == uid, series.c.ready_at.is_(None))
+                .values(signal=signal, ready_at=now)
+            )
+
     def settle(self, study_uid: str, series_uids: Iterable[str], *, close: bool) -> None:
+        uids = list(series_uids)
         self._connection.execute(
-            update(series)
-            .where(series.c.study_uid == study_uid, series.c.uid.in_(list(series_uids)))
-            .values(is_settled=True)
+            update(series).where(series.c.study_uid == study_uid, series.c.uid.in_(uids)).values(is_settled=True)
         )
+        forget(self._connection, study_uid, uids)
         if close:
             self._connection.execute(update(studies).where(studies.c.uid == study_uid).values(is_closed=True))
 

@@ -90,8 +90,25 @@ series = Table(
     Column("study_uid", Text, primary_key=True),
     Column("is_settled", Boolean, nullable=False),
     Column("look_at", Instant, nullable=False),
+    Column("newest_at", Instant),
+    Column("signal", Text, nullable=False, server_default=text("''")),
+    Column("ready_at", Instant),
     Index("series_to_look_at", "is_settled", "look_at"),
 )
+
+series_counts = Table(
+    "series_counts",
+    metadata,
+    Column("study_uid", Text, primary_key=True),
+    Column("series_uid", Text, primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("earlier", Integer),
+    Column("earlier_at", Instant),
+    Column("ask_again_at", Instant, nullable=False),
+)
+"""How many instances other nodes have of series that are not settled."""
 
 instances = Table(
     "instances",

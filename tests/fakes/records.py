@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from tests.fakes.counts import MemoryCounts
 from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.keeping import MemoryKeeping
@@ -50,6 +51,7 @@ class MemoryUnit:
         self.alarms = MemoryAlarms(state)
         self.keeping = MemoryKeeping(state)
         self.audit = MemoryAuditTrail(state)
+        self.counts = MemoryCounts(state)
 
 
 class MemoryRecords:

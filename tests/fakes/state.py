@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
-    from orchestrator.domain.study import Instance
+    from orchestrator.domain.study import Count, Instance
     from orchestrator.domain.worker import Worker
     from orchestrator.ports import Association, SiteFile
 
@@ -32,6 +32,9 @@ class StudyRow:
 class SeriesRow:
     is_settled: bool
     look_at: datetime
+    newest_at: datetime
+    signal: str = ""
+    ready_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class State:
     instances: dict[tuple[str, str], tuple[Instance, bool]] = field(default_factory=dict)
     studies: dict[str, StudyRow] = field(default_factory=dict)
     series: dict[tuple[str, str], SeriesRow] = field(default_factory=dict)
+    counts: dict[tuple[str, str, str], tuple[Count, datetime]] = field(default_factory=dict)
     own_uids: dict[str, None] = field(default_factory=dict)
     decisions: dict[int, tuple[str, int, int, datetime, Decision]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from orchestrator.domain.study import Series, Study
 from tests.fakes.state import SeriesRow, StudyRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from orchestrator.domain.study import Instance
@@ -53,7 +53,9 @@ class MemoryStudies:
             row = self._state.studies.get(header.study_uid)
             revision = row.revision + int(row.is_closed) if row else 1
             self._state.studies[header.study_uid] = StudyRow(revision, is_closed=False, newest_at=instance.received_at)
-            self._state.series[header.study_uid, header.series_uid] = SeriesRow(is_settled=False, look_at=look_at)
+            self._state.series[header.study_uid, header.series_uid] = SeriesRow(
+                is_settled=False, look_at=look_at, newest_at=instance.received_at
+            )
         return "version" if digests else "new"
 
     def get(self, study_uid: str) -> Study | None:
@@ -68,17 +70,28 @@ class MemoryStudies:
             uid=study_uid,
             revision=row.revision,
             series=tuple(
-                Series(
-                    uid,
-                    tuple(instances),
-                    self._is_receiving(study_uid, uid),
-                    self._state.series[study_uid, uid].is_settled,
-                )
-                for uid, instances in sorted(by_series.items())
+                self._series(study_uid, uid, tuple(instances)) for uid, instances in sorted(by_series.items())
             ),
         )
 
-    def _is_receiving(self, study_uid: str, series_uid: str) -> bool:
+    def _series(self, study_uid: str, uid: str, instances: tuple[Instance, ...]) -> Series:
+        row = self._state.series[study_uid, uid]
+        used = {i.header.sop_instance_uid for i, is_routable in self._state.instances.values() if is_routable}
+        held = {i.header.sop_instance_uid for i in self.left_out(study_uid) if i.header.series_uid == uid}
+        return Series(
+            uid,
+            instances,
+            is_receiving=self.is_receiving(study_uid, uid),
+            is_settled=row.is_settled,
+            left_out=len(held - used),
+            counts=tuple(
+                count for key, (count, _) in sorted(self._state.counts.items()) if key[:2] == (study_uid, uid)
+            ),
+            signal=row.signal,
+            ready_at=row.ready_at,
+        )
+
+    def is_receiving(self, study_uid: str, series_uid: str) -> bool:
         return any(
             visit.closed_at is None
             for instance, _ in self._state.instances.values()
@@ -97,7 +110,7 @@ class MemoryStudies:
         found = [
             (row.look_at, study_uid)
             for (study_uid, series_uid), row in self._state.series.items()
-            if not row.is_settled and row.look_at <= now and not self._is_receiving(study_uid, series_uid)
+            if not row.is_settled and row.look_at <= now and not self.is_receiving(study_uid, series_uid)
         ]
         return list(dict.fromkeys(study_uid for _, study_uid in sorted(found, key=lambda pair: pair[0])))
 
@@ -119,11 +132,18 @@ class MemoryStudies:
             if uid == series_uid:
                 self._state.series[study_uid, uid] = replace(row, look_at=look_at)
 
+    def find_ready(self, study_uid: str, signals: Mapping[str, str], now: datetime) -> None:
+        for uid, signal in signals.items():
+            row = self._state.series.get((study_uid, uid))
+            if row is not None and row.ready_at is None:
+                self._state.series[study_uid, uid] = replace(row, signal=signal, ready_at=now)
+
     def settle(self, study_uid: str, series_uids: Iterable[str], *, close: bool) -> None:
-        for uid in series_uids:
-            if (study_uid, uid) in self._state.series:
-                row = self._state.series[study_uid, uid]
-                self._state.series[study_uid, uid] = replace(row, is_settled=True)
+        settled = {(study_uid, uid) for uid in series_uids}
+        for key in settled & self._state.series.keys():
+            self._state.series[key] = replace(self._state.series[key], is_settled=True)
+        for noted in [noted for noted in self._state.counts if noted[:2] in settled]:
+            del self._state.counts[noted]
         if close:
             self._state.studies[study_uid] = replace(self._state.studies[study_uid], is_closed=True)
 

@@ -13,10 +13,13 @@ import pytest
 from orchestrator import settings
 from orchestrator.__main__ import main
 from orchestrator.assembly import open_system
+from orchestrator.dicom.archive import Archive
 from orchestrator.domain.admission import Caller, Rejection
 from orchestrator.domain.audit import opened, rejected
+from orchestrator.domain.delivery import Node
 from orchestrator.service.operating import note_unusable_message
 from orchestrator.service.staffing import report
+from tests.dicom_peers import LOOPBACK, free_port, listening
 from tests.fakes.system import CT1, PACS, SHARE, rule, slices
 from tests.rows import after, delivery_of, instance_of, job_of, output_of, site_of, stage_of, worker_of
 from tests.strategies import STUDY_UID
@@ -243,6 +246,16 @@ def test_study_says_nothing_to_do_where_nothing_is_wrong(desk):
     assert "what to do" not in desk.tendon("study", STUDY_UID)
 
 
+def test_study_says_by_which_signal_each_series_was_ready(desk):
+    assert desk.ask("study", STUDY_UID)["series"][0]["ready_at"] is None
+    desk.tendon("reroute", STUDY_UID)
+    signal = "nothing came for 30 s and no slice is missing"
+    (series,) = desk.ask("study", STUDY_UID)["series"]
+    assert (series["settled"], series["signal"]) == (True, signal)
+    told = f"12 instances, ready and routed (ready on {series['ready_at']}: {signal})"
+    assert told in desk.tendon("study", STUDY_UID)
+
+
 # help and errors
 
 
@@ -291,6 +304,20 @@ def test_check_counts_the_workers_that_are_there(desk):
     report(desk.system.staff(), worker_of(["gpu"], name="a"))
     report(desk.system.staff(), worker_of(name="b", has_gpu=False))
     assert workers() == "ok, 1 of lane cpu, 2 of lane gpu, 1 of these with a GPU"
+
+
+def test_check_asks_the_nodes_that_answer_queries(desk, tmp_path):
+    archive = Archive("PACS", tmp_path / "pacs")
+    with listening(archive) as port:
+        asked, silent = (Node(name, "PACS", LOOPBACK, at, query=True) for name, at in (("a", port), ("b", free_port())))
+        with desk.system.records.transaction() as unit:
+            unit.site.replace(site_of(2, nodes=(CT1, asked, silent), destinations=(), rules=()))
+        main(["check", "--json"])
+    findings = json.loads(desk.capsys.readouterr().out)["findings"]
+    assert {name: told for name, told in findings.items() if name.startswith("node ")} == {
+        "node a": "ok",
+        "node b": "the node does not answer queries [TND-5005]",
+    }
 
 
 def test_alarms_are_listed_and_cleared(desk):

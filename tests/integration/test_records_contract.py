@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.domain.errors import Fault, Transient
 from orchestrator.domain.study import Header, Patient, RegionFact
 from orchestrator.ports import Association
+from orchestrator.store import postgresql
 from orchestrator.store import records as store_records
 from orchestrator.store.records import DatabaseRecords, open_engine
 from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, output_of, site_of, stage_of, worker_of
@@ -269,11 +270,13 @@ def test_visits_whose_process_died_are_closed_and_counted(records):
     with records.transaction() as unit:
         for name in ("a1", "a2", "a3"):
             unit.studies.open_association(Association(name, "CT1", "10.0.0.1", START))
+        unit.studies.open_association(Association("a4", "CT1", "10.0.0.1", after(8)))
         unit.studies.close_association("a1", after(1), "released")
     received(records, ct("1.4", association_id="a2"))
     with records.transaction() as unit:
-        assert unit.studies.close_abandoned(after(9)) == 2
-        assert unit.studies.close_abandoned(after(9)) == 0
+        assert unit.studies.close_abandoned(after(9), opened_before=after(8)) == 2
+        assert unit.studies.close_abandoned(after(9), opened_before=after(8)) == 0
+        assert unit.studies.association("a4").closed_at is None
     assert due(records, after(9)) == [STUDY_UID]
     with records.reading() as unit:
         assert unit.studies.association("a1").outcome == "released"
@@ -426,7 +429,7 @@ def test_an_object_larger_than_four_gigabytes_has_a_size(records):
 
 
 def test_connections_that_died_while_they_rested_are_replaced_without_an_error(postgresql_url, monkeypatch):
-    monkeypatch.setattr(store_records, "_TRUSTED_FOR_S", 0.0)
+    monkeypatch.setattr(postgresql, "_TRUSTED_FOR_S", 0.0)
     records = DatabaseRecords(open_engine(postgresql_url))
     with records.reading() as unit:
         unit.studies.counts()

@@ -242,7 +242,7 @@ def test_a_job_that_stands_keeps_its_generation_and_a_superseded_one_is_followed
     assert {job.input_set for job in of(again, "density")}.isdisjoint({job.input_set for job in first})
     failed = [replace(job, state="failed") for job in first]
     assert {job.generation for job in routed(STUDY, earlier=earlier(*failed)).jobs} == {0}
-    anew = routed(STUDY, earlier=earlier(*failed), given_up=("failed", "superseded"))
+    anew = routed(STUDY, earlier=earlier(*failed), anew=True)
     assert {job.generation for job in of(anew, "bone_ct")} == {1}
 
 

@@ -61,6 +61,15 @@ def test_a_node_may_not_send_unless_it_says_so():
     assert nodes == (Node("ct1", "CT1", "h", 104, may_send=False),)
 
 
+def test_a_node_is_asked_nothing_unless_it_says_that_it_answers_queries():
+    nodes, _, _ = parse_site(
+        "nodes: [{name: ct1, ae_title: CT1, host: h}, {name: pacs, ae_title: P, host: h, query: true}]"
+    )
+    assert [node.query for node in nodes] == [False, True]
+    with pytest.raises(Refused, match=r"nodes\[0\]\.query: "):
+        parse_site("nodes: [{name: pacs, ae_title: P, host: h, query: 'yes'}]")
+
+
 @pytest.mark.parametrize("text", ["", "# nothing yet", "{}", "nodes: []"])
 def test_an_empty_file_is_an_empty_site(text):
     assert parse_site(text) == ((), (), ())
@@ -174,6 +183,7 @@ nodes = st.builds(
     patient_id_issuer=texts,
     time_zone=texts,
     identity_authority=st.booleans(),
+    query=st.booleans(),
 )
 destinations = st.builds(
     Destination,

@@ -15,6 +15,7 @@ from rich.text import Text
 from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.broker import missing_queues
+from orchestrator.dicom.counting import FindCounter
 from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.errors import TendonError
 from orchestrator.domain.queue import LANES
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.assembly import System
+    from orchestrator.ports import SiteFile
     from orchestrator.settings import Settings
 
 EXAMPLE: Final = "tendon check --json"
 _MOST_SKEW_S: Final = 1.0
+_NO_STUDY: Final = "2.25.0"
+"""A Study Instance UID that no study has."""
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 _PASSWORD: Final = re.compile(r"(?<=://)([^/@]*):[^/@]*@")
 
@@ -131,7 +135,12 @@ def _installation(system: System) -> Iterator[tuple[str, str]]:
         return
     findings = system.rulebook.check(site.rules, list(system.catalog.manifests()), [d.name for d in site.destinations])
     yield "rules", "; ".join(f"{f.path}: {f.message}" for f in findings) or "ok"
-    sender = DicomSender(system.settings.ae_title)
+    yield from _peers(site, system.settings.ae_title)
+
+
+def _peers(site: SiteFile, ae_title: str) -> Iterator[tuple[str, str]]:
+    """Whether destinations of kind `dicom` answer C-ECHO, and nodes that are to be asked C-FIND."""
+    sender, counter = DicomSender(ae_title), FindCounter(ae_title)
     for destination in site.destinations:
         if destination.kind == "dicom":
             try:
@@ -140,6 +149,15 @@ def _installation(system: System) -> Iterator[tuple[str, str]]:
                 yield f"destination {destination.name}", str(error)
             else:
                 yield f"destination {destination.name}", "ok"
+    for node in site.nodes:
+        if node.query:
+            try:
+                with counter.asking(node) as ask:
+                    ask(_NO_STUDY, ())
+            except TendonError as error:
+                yield f"node {node.name}", str(error)
+            else:
+                yield f"node {node.name}", "ok"
 
 
 def _workers(system: System) -> str:
