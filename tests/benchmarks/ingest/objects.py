@@ -31,6 +31,11 @@ def one_large(name: str) -> dict[str, bytes]:
     return _renamed(_first(_SLICE, _FRAMES), name, 1)
 
 
+def study_uid(name: str) -> str:
+    """The study that objects of this name belong to."""
+    return _as_long(uid("study"), "study", name).decode()
+
+
 @cache
 def _first(size: tuple[int, int], frames: int) -> bytes:
     with TemporaryDirectory() as folder:
