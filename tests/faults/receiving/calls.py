@@ -24,6 +24,7 @@ PROCESSES: Final = ("scp", "recorder")
 WATCHED: Final = ("openat", "pwrite64", "write", "fsync", "fdatasync", "rename", "unlink", "sendto", "recvfrom")
 _CALL: Final = re.compile(r"^(\w+)\(")
 _KILLED_WITHIN_S: Final = 5.0
+_DETACHED_WITHIN_S: Final = 3.0
 _MOST_OF_ONE: Final = 12
 """Of one thread's calls of one name, so many are tried: the later ones repeat the first."""
 
@@ -70,7 +71,7 @@ def violations_at(point: Point) -> list[str]:
         with _traced(scp, point.process, Path(place) / "calls", "-e", fault) as pid:
             ledger.send(scp.port, small_objects("first", 2))
             is_killed = eventually(lambda: _is_dead(pid), _KILLED_WITHIN_S)
-        scp.kill()
+            scp.kill()
         scp.start()
         ledger.send(scp.port, small_objects("second", 2))
         wrong = judge(scp, ledger)
@@ -97,7 +98,11 @@ def _traced(scp: Scp, process: str, log: Path, *options: str) -> Iterator[int]:
         yield pid
     finally:
         tracer.send_signal(signal.SIGINT)
-        tracer.communicate(timeout=30)
+        try:
+            tracer.communicate(timeout=_DETACHED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            tracer.kill()
+            tracer.communicate()
 
 
 def _is_dead(pid: int) -> bool:
