@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator import shipped
 from orchestrator.domain.errors import Broken, Fault
-from orchestrator.rounds import Couriers, Duty, Rounds, route_due
+from orchestrator.rounds import Couriers, Duty, Rounds, route_due, settle_questions
 from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.announcing import Crier, announce_ready
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
@@ -108,12 +108,14 @@ class System:
         workshop, dispatch = self.workshop(), self._dispatch(office)
         couriers = Couriers(partial(destinations_due, dispatch), partial(deliver_to, dispatch))
         keeper = self._keeper()
-        has_series, has_stages, has_deliveries = (
-            partial(is_under_way, self.records, what) for what in ("studies", "jobs", "deliveries")
+        has_series, has_versions, has_stages, has_deliveries = (
+            partial(is_under_way, self.records, what) for what in ("studies", "versions", "jobs", "deliveries")
         )
+        settle = partial(settle_questions, self.router(), _addresses)
         bell = self.records.bell
         duties = [
             Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, bell(), has_series),
+            Duty("identity", settle, _TRY_AGAIN_EVERY_S, bell(), has_versions),
             Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, bell(), has_deliveries, couriers.wait),
             Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S, None, has_stages),
             Duty("workers", partial(look_after_workers, self.staff()), _STAFF_EVERY_S),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.worker import Waiting, Worker
     from orchestrator.keeping import Keeping, ObjectWriter
     from orchestrator.offices import Alarms, Leases, Workers
+    from orchestrator.versions import Versions
 
 
 class Clock(Protocol):
@@ -214,8 +215,9 @@ class Studies(Protocol):
     def add(self, instance: Instance, look_at: datetime) -> Added:
         """Note an instance; its series is looked at for readiness from `look_at` on.
 
-        `same`: these bytes are known. `version`: other bytes under a known UID, kept beside it and
-        never routed. A new instance of a closed study opens a new revision.
+        `same`: these bytes are known. `version`: other bytes under a known UID, kept beside it and not routed;
+        unless the UID is ours, an open row of `Versions`. So is one that was displaced and comes again.
+        A new instance of a closed study opens a new revision.
         """
 
     def get(self, study_uid: str) -> Study | None:
@@ -432,6 +434,10 @@ class Unit(Protocol):
     @property
     def studies(self) -> Studies:
         """What was received."""
+
+    @property
+    def versions(self) -> Versions:
+        """What came again with other bytes."""
 
     @property
     def jobs(self) -> Jobs:

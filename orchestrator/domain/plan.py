@@ -99,11 +99,17 @@ class Planner:
     """By pipeline and series, the newest."""
     known: dict[str, _Result] = field(default_factory=dict)
     """By identity, of earlier jobs."""
+    outdated: set[str] = field(default_factory=set)
+    """Identities of earlier results made from images of which other versions are in use now, or from such results."""
 
     def __post_init__(self) -> None:
+        used = {i.header.sop_instance_uid: i.digest for s in self.study.series for i in s.instances}
         for known in self.earlier:
             result = _Result(known.job.version, identity_of(known.job), known.job.inputs, known)
             self.known[result.identity] = result
+            taken = [pair for given in known.job.inputs for pair in given.instances.items()]
+            if any(used.get(uid, digest) != digest or digest in self.outdated for uid, digest in taken):
+                self.outdated.add(result.identity)
             if known.job.state != "superseded":
                 self._offer(known.job.pipeline, result)
 
@@ -117,11 +123,18 @@ class Planner:
                 self._offer(manifest.name, self._planned(job))
         return self.made[key]
 
-    def generation(self, pipeline: str, digest: str) -> int:
-        """Of the newest job that stands for an input set; the next one when none does."""
+    def generation(self, pipeline: str, digest: str, series_uid: str) -> int:
+        """Of the newest job that stands for an input set; the next one when none does.
+
+        Results on the same primary series whose images were corrected since are of generations before.
+        """
         known = [e.job for e in self.earlier if (e.job.pipeline, e.job.input_set) == (pipeline, digest)]
         standing = [job.generation for job in known if job.state not in self.given_up]
-        return max(standing) if standing else max((job.generation + 1 for job in known), default=0)
+        if standing:
+            return max(standing)
+        same = (e.job for e in self.earlier if (e.job.pipeline, e.job.primary.series_uid) == (pipeline, series_uid))
+        before = [*known, *(job for job in same if identity_of(job) in self.outdated)]
+        return max((job.generation + 1 for job in before), default=0)
 
     def _planned(self, job: UnaskedJob) -> _Result:
         identity = result_identity(job.manifest.name, job.manifest.version, job.input_set, job.generation)
@@ -156,7 +169,7 @@ class _Chooser:
                 if wanted.kind == "result":
                     self.notes.extend(self._built_on(wanted, series) for series in chosen[:1])
             digest = input_set(self.manifest, inputs)
-            generation = self.planner.generation(self.manifest.name, digest)
+            generation = self.planner.generation(self.manifest.name, digest, inputs[0].series_uid)
             yield UnaskedJob(self.manifest, inputs, digest, generation)
 
     def _refuse(self, reason: str, series_uid: str = "", fault: Fault = Fault.NO_INPUT) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.study import Series, Study
-from tests.fakes.state import SeriesRow, StudyRow
+from tests.fakes.versions import entered, in_use, note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,15 +45,29 @@ class MemoryStudies:
         header = instance.header
         digests = {digest for uid, digest in self._state.instances if uid == header.sop_instance_uid}
         if instance.digest in digests:
-            return "same"
+            return "version" if self._reopen(instance) else "same"
         is_routable = not (digests or instance.is_own or header.unreadable)
         self._state.instances[header.sop_instance_uid, instance.digest] = (instance, is_routable)
         if is_routable:
-            row = self._state.studies.get(header.study_uid)
-            revision = row.revision + int(row.is_closed) if row else 1
-            self._state.studies[header.study_uid] = StudyRow(revision, is_closed=False, newest_at=instance.received_at)
-            self._state.series[header.study_uid, header.series_uid] = SeriesRow(is_settled=False, look_at=look_at)
+            note(self._state, header, instance.received_at, look_at)
+        elif digests and not instance.is_own:
+            self._enter(instance)
         return "version" if digests else "new"
+
+    def _reopen(self, instance: Instance) -> bool:
+        """A version that was displaced came again."""
+        key = instance.header.sop_instance_uid, instance.digest
+        known = self._state.versions.get(key)
+        if known is None or known.standing != "displaced":
+            return False
+        self._enter(instance)
+        self._state.versions[key] = replace(self._state.versions[key], instance=known.instance)
+        return True
+
+    def _enter(self, instance: Instance) -> None:
+        uid = instance.header.sop_instance_uid
+        used = in_use(self._state, uid) or instance
+        self._state.versions[uid, instance.digest] = entered(instance, used.header.study_uid)
 
     def get(self, study_uid: str) -> Study | None:
         row = self._state.studies.get(study_uid)
