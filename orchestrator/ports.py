@@ -216,7 +216,7 @@ class Studies(Protocol):
         """Note an instance; its series is looked at for readiness from `look_at` on.
 
         `same`: these bytes are known. `version`: other bytes under a known UID, kept beside it and not routed;
-        unless the UID is ours, an open row of `Versions`. So is one that was displaced and comes again.
+        unless the UID is ours, an open row of `Versions`. So is one that comes once more (`Version.came_again`).
         A new instance of a closed study opens a new revision.
         """
 

@@ -45,8 +45,8 @@ class Version:
     """Another version of an object, beside the one in use.
 
     `study_uid` is the study of the one in use; the version itself may name another. It is `open` until it is decided,
-    `asked` while a person is asked; then the one in use is `kept`, or this one `taken` in its place. One that was in
-    use and gave its place to another is `displaced`, and open again should it come again.
+    `asked` while a person is asked; then the one in use is `kept`, or this one `taken` in its place. What had to give
+    way to one that was taken is `displaced`, whether it was in use or not: a question again should it come again.
     `received_at` and `association_id` tell how it came last; `attempt` counts comparisons begun.
     """
 
@@ -75,6 +75,15 @@ class Version:
     def decided(self, standing: Standing, *, by: str, now: datetime) -> Version:
         """After it was kept out or taken."""
         return replace(self, standing=standing, decided_by=by, decided_at=now)
+
+    def came_again(self, at: datetime, association_id: str, study_uid: str) -> Version:
+        """Once its bytes came once more, while an object of this study is in use; what was kept out stays out."""
+        if self.standing in ("kept", "taken"):
+            return self
+        if self.standing == "displaced":
+            return Version(self.instance, study_uid, at, association_id, due_at=at)
+        standing = self.standing if self.difference == "conflict" else "open"
+        return replace(self, received_at=at, association_id=association_id, standing=standing)
 
     def questions(self, current: Header) -> bool:
         """Whether nobody has decided yet whose the object in use is: this version says otherwise."""

@@ -173,13 +173,16 @@ def decide_question(router: Router, study_uid: str, *, take: bool, by: str) -> D
 
 
 def _decide(moment: Moment, study_uid: str, taken: Sequence[Version], others: Iterable[Version], by: str) -> Decided:
-    """Take versions; keep out `others`, and what else is undecided about the same objects."""
+    """Take versions; keep out `others`. What else there is of the same objects gives way, unless it was kept out."""
     unit, now = moment.unit, moment.now
     uids = {version.uid for version in taken}
-    asked = [v for v in unit.versions.of_study(study_uid) if v.is_undecided and v.uid in uids]
-    out = {(v.uid, v.instance.digest): v for v in (*others, *asked) if v not in taken}
-    for version in out.values():
+    out = [version for version in others if version.uid not in uids]
+    for version in out:
         unit.versions.save(version.decided("kept", by=by, now=now))
+    for version in unit.versions.of_study(study_uid):
+        gives_way = version.is_undecided or version.difference == "variant"
+        if version.uid in uids and gives_way and version not in taken:
+            unit.versions.save(version.decided("displaced", by=by, now=now))
     superseded = _exchange(moment, study_uid, taken, by) if taken else ()
     return Decided(study_uid, len(taken), len(out), superseded, _go_on(moment, study_uid))
 

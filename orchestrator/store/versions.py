@@ -64,6 +64,9 @@ class VersionRows:
             update(versions)
             .where(_is(version.uid, version.instance.digest))
             .values(
+                study_uid=version.study_uid,
+                received_at=version.received_at,
+                association_id=version.association_id,
                 due_at=version.due_at,
                 difference=version.difference,
                 standing=version.standing,
@@ -108,27 +111,15 @@ def enter(connection: Connection, instance: Instance) -> None:
 
 
 def reopen(connection: Connection, instance: Instance) -> bool:
-    """A version that was displaced came again; False when these bytes were not displaced."""
-    uid = instance.header.sop_instance_uid
-    reopened = connection.execute(
-        update(versions)
-        .where(_is(uid, instance.digest), versions.c.standing == "displaced")
-        .values(
-            received_at=instance.received_at,
-            association_id=instance.association_id,
-            due_at=instance.received_at,
-            difference="",
-            standing="open",
-            reason="",
-            attempt=0,
-            decided_by="",
-            decided_at=None,
-        )
-    )
-    if reopened.rowcount:
-        study_uid = _study_of(connection, instance)
-        connection.execute(update(versions).where(_is(uid, instance.digest)).values(study_uid=study_uid))
-    return reopened.rowcount > 0
+    """Known bytes came once more; whether that makes a question of a version again."""
+    rows = VersionRows(connection)
+    found = rows.get(instance.header.sop_instance_uid, instance.digest)
+    if found is None:
+        return False
+    again = found.came_again(instance.received_at, instance.association_id, _study_of(connection, instance))
+    if again != found:
+        rows.save(again)
+    return again != found
 
 
 def _study_of(connection: Connection, instance: Instance) -> str:

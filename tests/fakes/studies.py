@@ -55,14 +55,15 @@ class MemoryStudies:
         return "version" if digests else "new"
 
     def _reopen(self, instance: Instance) -> bool:
-        """A version that was displaced came again."""
+        """Known bytes came once more."""
         key = instance.header.sop_instance_uid, instance.digest
-        known = self._state.versions.get(key)
-        if known is None or known.standing != "displaced":
+        found = self._state.versions.get(key)
+        if found is None:
             return False
-        self._enter(instance)
-        self._state.versions[key] = replace(self._state.versions[key], instance=known.instance)
-        return True
+        used = in_use(self._state, key[0]) or instance
+        again = found.came_again(instance.received_at, instance.association_id, used.header.study_uid)
+        self._state.versions[key] = again
+        return again != found
 
     def _enter(self, instance: Instance) -> None:
         uid = instance.header.sop_instance_uid

@@ -204,6 +204,18 @@ def test_what_was_displaced_is_a_question_again_when_it_comes_again(records):
     assert [v.standing for v in versions(records)] == ["displaced", "taken"]
 
 
+@pytest.mark.parametrize(
+    ("difference", "standing", "becomes"),
+    [("", "open", "open"), ("identity", "asked", "open"), ("conflict", "asked", "asked")],
+)
+def test_an_undecided_version_that_comes_once_more_is_of_who_sent_it_last(records, difference, standing, becomes):
+    received(records, FIRST, AGAIN)
+    save(records, replace(only(records), difference=difference, standing=standing, attempt=2, due_at=after(70)))
+    assert received(records, replace(AGAIN, received_at=after(20), association_id="a3")) == ["version"]
+    facts = {"difference": difference, "standing": becomes, "attempt": 2, "due_at": after(70)}
+    assert only(records) == version_of(AGAIN, received_at=after(20), association_id="a3", **facts)
+
+
 def test_what_was_kept_out_is_not_asked_again(records):
     received(records, FIRST, AGAIN)
     save(records, only(records).decided("kept", by="alice", now=after(9)))

@@ -169,7 +169,7 @@ def test_a_second_correction_overtakes_the_first(system):
     come_again(system, WREN)
     think(system)
     assert patients(system) == {WREN}
-    assert [v.standing for v in versions(system)] == ["kept"] * 3 + ["taken"] * 3 + ["displaced"] * 3
+    assert [v.standing for v in versions(system)] == ["displaced"] * 3 + ["taken"] * 3 + ["displaced"] * 3
 
 
 def test_a_correction_may_be_taken_back(system):
@@ -185,6 +185,36 @@ def test_a_correction_may_be_taken_back(system):
         (1, "superseded"),
         (2, "waiting"),
     ]
+
+
+def test_a_correction_that_was_overtaken_may_come_back(system):
+    result_of(system)
+    for patient in (FINCH, WREN, FINCH):
+        come_again(system, patient)
+        think(system)
+        assert patients(system) == {patient}
+
+
+def test_a_variant_of_the_former_patient_is_a_question_once_the_patient_is_another(system):
+    result_of(system)
+    come_again(system, CANARY, content="a variant")
+    think(system)
+    come_again(system, FINCH)
+    think(system)
+    come_again(system, CANARY, content="a variant")
+    think(system)
+    assert patients(system) == {CANARY}
+
+
+def test_an_authority_that_says_the_same_as_another_node_is_followed(system):
+    result_of(system)
+    come_again(system, FINCH, by="CT1")
+    think(system)
+    assert len(alarms(system)) == 1
+    come_again(system, FINCH)
+    think(system)
+    assert patients(system) == {FINCH}
+    assert alarms(system) == []
 
 
 def test_an_old_image_that_comes_once_more_stops_what_waits(system):
