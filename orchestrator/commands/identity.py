@@ -39,14 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the question with the identities it is about, or keep the answer with the account that gave it."""
-    if not (arguments.keep or arguments.take_new):
-        system = open_system(settings.load_for_questions())
+    system = open_system(settings.load_of_installation())
+    if arguments.keep or arguments.take_new:
+        decided = decide_question(system.router(), arguments.uid, take=arguments.take_new, by=operator())
+        _tell(_decision(decided) if arguments.json else None, _decision_lines(decided))
+    else:
         facts = _question(arguments.uid, open_questions(system.records, arguments.uid))
         _tell(facts if arguments.json else None, _question_lines(facts))
-        return 0
-    router = open_system(settings.load_of_installation()).router()
-    decided = decide_question(router, arguments.uid, take=arguments.take_new, by=operator())
-    _tell(_decision(decided) if arguments.json else None, _decision_lines(decided))
     return 0
 
 

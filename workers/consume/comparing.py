@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _PERFORMER: Final = "workers.perform.comparing"
 _PLAN: Final = StagePlan("compare", "cpu", timeout_s=120.0, memory_mb=2000)
 _LEASE: Final = timedelta(seconds=_PLAN.timeout_s + 30)
-_LOOK_EACH_S: Final = 1.0
-_LEAST_PAUSE_S: Final = 0.05
+_LOOK_EACH_S: Final = 3.0
+"""Objects come again seldom, and no other study waits for the answer: a bell is not worth it."""
 
 
 class VersionDesk:
@@ -34,7 +34,7 @@ class VersionDesk:
 
     def __init__(self, office: Office) -> None:
         self._bench = office.bench
-        self._room, self._call, self._stopping = office.room, office.call, office.stopping
+        self._room, self._stopping = office.room, office.stopping
         self._forge = Forge(_PERFORMER)
 
     def work(self) -> None:
@@ -45,15 +45,13 @@ class VersionDesk:
             self._forge.close()
 
     def _step(self) -> None:
-        heard, begun = self._call.count, time.monotonic()
         workshop = self._bench.workshop
         pairs = claim_versions(workshop.records, workshop.clock, _LEASE) if self._room.is_enough() else []
         if pairs:
             self._compare(pairs)
-            return
-        self._forge.close()
-        self._call.wait(heard, _LOOK_EACH_S)
-        self._stopping.wait(max(begun + _LEAST_PAUSE_S - time.monotonic(), 0.0))
+        else:
+            self._forge.close()
+            self._stopping.wait(_LOOK_EACH_S)
 
     def _compare(self, claimed: Sequence[Pair]) -> None:
         """Have pairs compared; the one at which the process ended has used up an attempt, those after it none."""
