@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator import shipped
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.recorder import RecorderProcess
-from orchestrator.rounds import Couriers, Duty, Rounds, route_due
+from orchestrator.rounds import Couriers, Duty, Rounds, route_due, settle_questions
 from orchestrator.service.announcing import Crier, announce_ready
 from orchestrator.service.counting import Census, count_at, is_counting, nodes_due
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
@@ -125,13 +125,15 @@ class System:
         couriers = Couriers(partial(destinations_due, dispatch), partial(deliver_to, dispatch))
         keeper, census = self._keeper(), self._census()
         askers = Couriers(partial(nodes_due, census), partial(count_at, census), "asking")
-        has_series, has_stages, has_deliveries = (
-            partial(is_under_way, self.records, what) for what in ("studies", "jobs", "deliveries")
+        has_series, has_versions, has_stages, has_deliveries = (
+            partial(is_under_way, self.records, what) for what in ("studies", "versions", "jobs", "deliveries")
         )
+        settle = partial(settle_questions, self.router())
         bell = self.records.bell
         duties = [
             Duty("routing", partial(route_due, self.router()), _LOOK_EVERY_S, bell(), has_series),
             Duty("counting", askers.send_out, _ASK_EVERY_S, None, partial(is_counting, census), askers.wait),
+            Duty("identity", settle, _TRY_AGAIN_EVERY_S, bell(), has_versions),
             Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, bell(), has_deliveries, couriers.wait),
             Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S, None, has_stages),
             Duty("workers", partial(look_after_workers, self.staff()), _STAFF_EVERY_S),

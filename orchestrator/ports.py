@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.keeping import Keeping, ObjectWriter
     from orchestrator.offices import Alarms, Leases, Workers
     from orchestrator.trail import AuditTrail
+    from orchestrator.versions import Versions
 
 
 class Clock(Protocol):
@@ -218,8 +219,9 @@ class Studies(Protocol):
     def add(self, instance: Instance, look_at: datetime) -> Added:
         """Note an instance; its series is looked at for readiness from `look_at` on.
 
-        `same`: these bytes are known. `version`: other bytes under a known UID, kept beside it and
-        never routed. A new instance of a closed study opens a new revision.
+        `same`: these bytes are known. `version`: other bytes under a known UID, kept beside it and not routed;
+        unless the UID is ours, an open row of `Versions`. So is one that comes once more (`Version.came_again`).
+        A new instance of a closed study opens a new revision.
         """
 
     def get(self, study_uid: str) -> Study | None:
@@ -439,6 +441,10 @@ class Unit(Protocol):
     @property
     def studies(self) -> Studies:
         """What was received."""
+
+    @property
+    def versions(self) -> Versions:
+        """What came again with other bytes."""
 
     @property
     def jobs(self) -> Jobs:

@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Transient, where
+from orchestrator.service.identifying import settle_question, studies_in_question
 from orchestrator.service.routing import due_studies, put_off, route_study
 
 if TYPE_CHECKING:
@@ -116,6 +117,17 @@ def route_due(router: Router) -> None:
         except Exception as error:  # noqa: BLE001 - see above
             _log.error("study %s cannot be routed: %s", study_uid, where(error))
             put_off(router, study_uid, f"routing failed: {type(error).__name__}")
+
+
+def settle_questions(router: Router) -> None:
+    """See to every study of which something came again; one that cannot be seen to stops no other."""
+    for study_uid in studies_in_question(router):
+        try:
+            settle_question(router, study_uid)
+        except Transient:
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            _log.error("the identity of study %s cannot be settled: %s", study_uid, where(error))
 
 
 class Couriers:

@@ -185,8 +185,8 @@ class House:
                 continue
         return found
 
-    def send(self, files: Sequence[Path]) -> None:
-        results = store_files(files, host=LOOPBACK, port=self.dicom_port, called_ae="TENDON", calling_ae=MODALITY)
+    def send(self, files: Sequence[Path], *, calling_ae: str = MODALITY) -> None:
+        results = store_files(files, host=LOOPBACK, port=self.dicom_port, called_ae="TENDON", calling_ae=calling_ae)
         assert [r.detail for r in results if r.outcome != "accepted"] == []
 
     def restart_pacs(self) -> None:

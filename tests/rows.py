@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.domain.delivery import Delivery, Destination, Node, Output
 from orchestrator.domain.job import Job, JobInput, Stage
 from orchestrator.domain.queue import LANES, queues_of
+from orchestrator.domain.version import Version
 from orchestrator.domain.worker import Worker
 from orchestrator.ports import SiteFile
 from tests.strategies import START, STUDY_UID, ct_header, instance_of
@@ -31,6 +32,13 @@ def ct(uid: str = "1.2.3.1.0", *, series_uid: str = SERIES, association_id: str 
     facts = {name: given.pop(name) for name in ("received_at", "digest", "is_own") if name in given}
     made = instance_of(ct_header(uid, series_uid=series_uid, **given), **facts)
     return replace(made, association_id=association_id)
+
+
+def version_of(instance: Instance, study_uid: str = STUDY_UID, **given: Any) -> Version:
+    """Another version of an object of the study, as it came."""
+    at = instance.received_at
+    facts: dict[str, Any] = {"received_at": at, "association_id": instance.association_id, "due_at": at}
+    return Version(instance, study_uid, **facts | given)
 
 
 def job_of(identifier: str = "j1", **given: Any) -> Job:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from getpass import getuser
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
 from orchestrator.assembly import open_system
+from orchestrator.commands.operator import operator
 from orchestrator.service.repairing import cancel_job
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Cancel, and say what had left already; a job cancelled before stays so."""
     router = open_system(settings.load_of_installation()).router()
-    cancelled = cancel_job(router, arguments.id, by=_operator(), reason=arguments.reason)
+    cancelled = cancel_job(router, arguments.id, by=operator(), reason=arguments.reason)
     if arguments.json:
         facts = {
             "id": cancelled.job.id,
@@ -46,14 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write("\n".join(_lines(cancelled)) + "\n")
     return 0
-
-
-def _operator() -> str:
-    """The account that asks; in a container it may have no name."""
-    try:
-        return getuser()
-    except (KeyError, OSError):
-        return "an operator"
 
 
 def _lines(cancelled: Cancelled) -> Iterator[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.errors import Fault
     from orchestrator.domain.retention import Retirement
+    from orchestrator.domain.version import Version
     from orchestrator.domain.worker import Worker
     from orchestrator.service.operating import JobStory, StudyStory
 
@@ -27,6 +28,19 @@ _NEXT: Final = {
     "cancelled": "`tendon reroute {study}` brings it back where a rule still asks for it",
 }
 """What an operator can do about a job, by its state."""
+_CLASSES: Final = {
+    "": "not compared",
+    "variant": "the same pixels and identity",
+    "identity": "the same pixels, another identity",
+    "conflict": "other content",
+}
+_STANDINGS: Final = {
+    "open": "not decided yet",
+    "asked": "a person is to decide",
+    "kept": "kept out",
+    "taken": "in use",
+    "displaced": "no longer in use",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def as_json(story: StudyStory, workers: Sequence[Worker]) -> dict[str, Any]:
     """The story as JSON values, without names of persons; stages that none of the workers can run say why."""
+    versions = {(version.uid, version.instance.digest) for version in story.versions}
     return {
         "study_uid": story.study.uid,
         "revision": story.study.revision,
@@ -64,7 +79,9 @@ def as_json(story: StudyStory, workers: Sequence[Worker]) -> dict[str, Any]:
         "left_out": [
             {"sop_instance_uid": i.header.sop_instance_uid, "reason": _why_left_out(i.is_own, i.header.unreadable)}
             for i in story.left_out
+            if (i.header.sop_instance_uid, i.digest) not in versions
         ],
+        "versions": [_version_json(version) for version in story.versions],
         "decisions": [
             {
                 "revision": revision,
@@ -80,6 +97,18 @@ def as_json(story: StudyStory, workers: Sequence[Worker]) -> dict[str, Any]:
             for revision, version, at, decision in story.decisions
         ],
         "jobs": [_job_json(job, workers) for job in story.jobs],
+    }
+
+
+def _version_json(version: Version) -> dict[str, Any]:
+    return {
+        "sop_instance_uid": version.uid,
+        "received_at": version.received_at.isoformat(),
+        "class": version.difference,
+        "standing": version.standing,
+        "reason": version.reason,
+        "decided_by": version.decided_by,
+        "decided_at": version.decided_at.isoformat() if version.decided_at else None,
     }
 
 
@@ -139,7 +168,7 @@ def _told(lack: Fault | None) -> str:
 def _why_left_out(is_own: bool, unreadable: str) -> str:  # noqa: FBT001
     if is_own:
         return "Tendon made it: it came back and starts nothing"
-    return unreadable or "other bytes came under a known SOP Instance UID; the first version stays in use"
+    return unreadable or "other bytes came under a known SOP Instance UID; another version is in use"
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[str]:
@@ -153,6 +182,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from _retired_lines(facts["retired"])
     for left in facts["left_out"]:
         yield f"  not used: {left['sop_instance_uid']}: {left['reason']}"
+    yield from _version_lines(facts["versions"], facts["study_uid"])
     yield "\nDecided"
     for made in facts["decisions"]:
         answer, what = ("yes" if made["yes"] else "no "), made["pipeline"] or "rule"
@@ -166,6 +196,19 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from _job_lines(job, facts["study_uid"])
     if not facts["jobs"]:
         yield "  no job was started: see what was decided"
+
+
+def _version_lines(versions: Sequence[dict[str, Any]], study_uid: str) -> Iterator[str]:
+    """Other versions of known objects, those together with which the same was done."""
+    told: dict[str, list[str]] = {}
+    for version in versions:
+        by = f" by {version['decided_by']} on {version['decided_at']}" if version["decided_by"] else ""
+        what = f"{_CLASSES[version['class']]}, {_STANDINGS[version['standing']]}{by}{_because(version['reason'])}"
+        told.setdefault(what, []).append(version["sop_instance_uid"])
+    for what, uids in told.items():
+        yield f"  came again with other bytes: {uids[0] if len(uids) == 1 else f'{len(uids)} objects'}: {what}"
+    if any(version["standing"] in ("open", "asked") for version in versions):
+        yield f"    what to do: `tendon identity {study_uid}`"
 
 
 def _retired_lines(retired: dict[str, Any]) -> Iterator[str]:

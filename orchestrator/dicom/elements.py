@@ -74,6 +74,15 @@ class Element:
     is_big: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PixelData:
+    """Where the value of the pixel data begins in the data set, and its length; none where it is in fragments."""
+
+    tag: int
+    start: int
+    length: int | None
+
+
 def elements(
     data: bytes | memoryview, transfer_syntax_uid: str, wanted: Wanted, size: int | None = None
 ) -> Iterator[Element]:
@@ -84,16 +93,32 @@ def elements(
     for what is broken, cut off or over a bound. Pixel data that ends too early is cut off too,
     whether it shows by its length or by a missing sequence delimiter.
     """
+    return _walk(data, transfer_syntax_uid, wanted, size).run()
+
+
+def all_elements(data: bytes | memoryview, transfer_syntax_uid: str) -> Iterator[Element]:
+    """Every element of a data set but its pixel data, values whole. Raises as `elements`."""
+    return _walk(data, transfer_syntax_uid, None, None).run()
+
+
+def pixel_data(data: bytes | memoryview, transfer_syntax_uid: str) -> PixelData | None:
+    """Where a data set's pixel data lies, in the inflated data set if it is deflated. Raises as `elements`."""
+    walk = _walk(data, transfer_syntax_uid, {}, None)
+    for _ in walk.run():
+        pass
+    return walk.pixels
+
+
+def _walk(data: bytes | memoryview, transfer_syntax_uid: str, wanted: Wanted | None, size: int | None) -> _Walk:
     if transfer_syntax_uid == DEFLATED:
         data, size = _inflated(data)
-    walk = _Walk(
+    return _Walk(
         data,
         len(data) if size is None else size,
         wanted,
         is_implicit=transfer_syntax_uid == IMPLICIT_LITTLE and not _names_representation(data),
         is_big=transfer_syntax_uid == EXPLICIT_BIG,
     )
-    return walk.run()
 
 
 def _names_representation(data: bytes | memoryview) -> bool:
@@ -139,14 +164,18 @@ class _Level:
     items: tuple[int, ...]
     is_implicit: bool
     is_big: bool
-    wanted: Mapping[int, int]
+    wanted: Mapping[int, int] | None
+    """None for every element, whole."""
     count: int = 0
 
 
 class _Walk:
     """One walk: where it is, what it is inside of and what it has spent."""
 
-    def __init__(self, data: bytes | memoryview, size: int, wanted: Wanted, *, is_implicit: bool, is_big: bool) -> None:
+    def __init__(
+        self, data: bytes | memoryview, size: int, wanted: Wanted | None, *, is_implicit: bool, is_big: bool
+    ) -> None:
+        self.pixels: PixelData | None = None
         self._data = data
         self._readable = min(len(data), MAX_BYTES)
         self._size = size
@@ -164,9 +193,12 @@ class _Walk:
                 items=(),
                 is_implicit=is_implicit,
                 is_big=is_big,
-                wanted=wanted.get((), {}),
+                wanted=self._wanted_of(()),
             )
         ]
+
+    def _wanted_of(self, path: Path) -> Mapping[int, int] | None:
+        return None if self._wanted is None else self._wanted.get(path, {})
 
     def run(self) -> Iterator[Element]:
         """Walk to the end, or to the pixel data."""
@@ -256,23 +288,28 @@ class _Walk:
         if self._elements > MAX_ELEMENTS:
             raise Unreadable(f"the header has more than the {MAX_ELEMENTS} elements we read")
         if tag in _PIXELS and len(self._levels) == 1:
+            self.pixels = PixelData(tag, self._position, None if length == _UNDEFINED else length)
             self._measure_pixels(level, length)
             self._levels.clear()
             return None
         if self._is_sequence(tag, vr, length):
             self._open_sequence(level, tag, vr, length)
             return None
+        start = self._position
         if length == _UNDEFINED:
             self._skip_fragments(level)
-            return None
-        start, end = self._position, self._end(length, level.limit)
-        self._position = end
-        if tag not in level.wanted:
-            return None
-        if end > self._readable:
+            return None if level.wanted is not None else self._given(level, tag, vr, start, None)
+        self._position = self._end(length, level.limit)
+        if level.wanted is None:
+            return self._given(level, tag, vr, start, None)
+        return self._given(level, tag, vr, start, level.wanted[tag]) if tag in level.wanted else None
+
+    def _given(self, level: _Level, tag: int, vr: bytes, start: int, most: int | None) -> Element:
+        """The element whose value begins at `start` and ends where the walk stands, cut to so many bytes."""
+        if self._position > self._readable:
             raise Unreadable(TOO_LONG)
-        value = bytes(self._data[start : min(end, start + level.wanted[tag])])
-        return Element(level.path, level.items, tag, vr, value, level.is_big)
+        end = self._position if most is None else min(self._position, start + most)
+        return Element(level.path, level.items, tag, vr, bytes(self._data[start:end]), level.is_big)
 
     def _element_header(self, level: _Level) -> tuple[int, bytes, int]:
         """Tag, value representation (empty when implicit) and length.
@@ -319,7 +356,7 @@ class _Walk:
                 items=level.items,
                 is_implicit=level.is_implicit or is_unknown,
                 is_big=level.is_big and not is_unknown,
-                wanted=self._wanted.get(path, {}),
+                wanted=self._wanted_of(path),
             )
         )
 

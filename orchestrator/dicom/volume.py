@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
-from pydicom.pixels import pixel_array
+from pydicom.pixels import iter_pixels, pixel_array
 
+from orchestrator.dicom.elements import DEFLATED
 from orchestrator.dicom.facts import read_file_header
+from orchestrator.dicom.part10 import read_part10
 from orchestrator.domain.errors import Fault, TendonError, Unfit
 from orchestrator.domain.geometry import Volume, arrange
 from orchestrator.domain.study import plane_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -101,6 +104,25 @@ def _read_slice(path: str, header: Header) -> NDArray[np.float32]:
     if header.rescaled:
         values = values * np.float32(slope) + np.float32(intercept)
     return values
+
+
+def has_same_pixels(first: str, second: str) -> bool:
+    """Whether two files hold the same stored values, decoded frame by frame; colours are compared as RGB.
+
+    Raises Unfit PIXELS_UNREADABLE.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frames = zip_longest(_frames(first), _frames(second))
+            return all(one is not None and two is not None and np.array_equal(one, two) for one, two in frames)
+    except Exception as error:  # noqa: BLE001 - as above
+        raise Unfit(Fault.PIXELS_UNREADABLE, f"an image cannot be decoded: {type(error).__name__}") from None
+
+
+def _frames(path: str) -> Iterator[NDArray[np.generic]]:
+    is_deflated = read_part10(path).transfer_syntax_uid == DEFLATED
+    yield from iter_pixels(pydicom.dcmread(path) if is_deflated else path)
 
 
 def _unit(headers: Sequence[Header]) -> str:

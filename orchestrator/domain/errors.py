@@ -76,6 +76,16 @@ class Fault(Enum):
     ROUTING_FAILED = Meaning(
         "TND-2008", "the study could not be routed because of a fault of Tendon or its rules", "see the service's log"
     )
+    IDENTITY_CHANGED = Meaning(
+        "TND-2009",
+        "an object of this study came again under its UID with another identity",
+        "decide with `tendon identity`",
+    )
+    CONTENT_CHANGED = Meaning(
+        "TND-2010",
+        "an object of this study came again under its UID with other content",
+        "decide with `tendon identity`",
+    )
 
     NO_INPUT = Meaning("TND-3001", "no series suits the pipeline's input", "nothing: the pipeline does not apply")
     GANTRY_TILT = Meaning("TND-3002", "the gantry was tilted", "reconstruct the series without tilt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import Fault
@@ -10,32 +11,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator.domain.job import Job, JobInput
-    from orchestrator.domain.study import Header, Instance, Study
+    from orchestrator.domain.study import Study
+    from orchestrator.domain.version import Version
 
 
-def contradiction(job: Job, source: JobInput, study: Study | None, left_out: Iterable[Instance]) -> str:
-    """What keeps the job's result from being sent, without patient data; empty when nothing does.
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What keeps a job's result from being sent, without patient data."""
 
-    `source` are the images that the result refers to, `left_out` the study's instances that are not routed: other
-    versions of its images are among them.
+    fault: Fault
+    reason: str
+
+
+def contradiction(job: Job, source: JobInput, study: Study | None, versions: Iterable[Version]) -> Doubt | None:
+    """What keeps the job's result from being sent; None when nothing does.
+
+    `source` are the images that the result refers to, `versions` the other versions of objects of its study.
     """
     if study is None:
-        return "the images it was made from are not there any more"
+        return _other_images("the images it was made from are not there any more")
     if len(study.patients) > 1:
-        return Fault.IDENTITY_CONFLICT.value.meaning
+        return _other_images(Fault.IDENTITY_CONFLICT.value.meaning)
     images = {i.header.sop_instance_uid: i for series in study.series for i in series.instances}
     if any(uid not in images for uid in source.instances):
-        return "the images it was made from are not there any more"
+        return _other_images("the images it was made from are not there any more")
     used = [pair for given in (source, *job.inputs) for pair in given.instances.items()]
     if any(uid in images and images[uid].digest != digest for uid, digest in used):
-        return "the images it was made from are others now"
-    for version in left_out:
-        image = images.get(version.header.sop_instance_uid)
-        is_readable = not (version.is_own or version.header.unreadable)
-        if image is not None and is_readable and _whose(version.header) != _whose(image.header):
-            return "an image of this study came again with another patient, study or accession number"
-    return ""
+        return _other_images("the images it was made from are others now")
+    if any(v.uid in images and v.questions(images[v.uid].header) for v in versions):
+        return Doubt(Fault.IDENTITY_CHANGED, Fault.IDENTITY_CHANGED.value.meaning)
+    return None
 
 
-def _whose(header: Header) -> tuple[str, str, str, str]:
-    return header.patient.issuer, header.patient.id, header.study_uid, header.accession_number
+def _other_images(reason: str) -> Doubt:
+    return Doubt(Fault.IDENTITY_CONFLICT, reason)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.domain.fact import ReceivedSeries, StudyFacts
-    from orchestrator.domain.job import JobState
+    from orchestrator.domain.job import Job, JobState
     from orchestrator.domain.pipeline import Input, Manifest, Preference
     from orchestrator.domain.study import Study
     from orchestrator.domain.upstream import Prospect, Upstream
@@ -110,11 +110,17 @@ class Planner:
     """By pipeline and series, the newest."""
     known: dict[str, _Result] = field(default_factory=dict)
     """By identity, of earlier jobs."""
+    outdated: set[str] = field(default_factory=set)
+    """Identities of earlier results made from images of which other versions are in use now, or from such results."""
 
     def __post_init__(self) -> None:
+        used = {i.header.sop_instance_uid: i.digest for s in self.study.series for i in s.instances}
         for known in self.earlier:
             result = _Result(known.job.version, identity_of(known.job), known.job.inputs, known)
             self.known[result.identity] = result
+            taken = [pair for given in known.job.inputs for pair in given.instances.items()]
+            if any(used.get(uid, digest) != digest or digest in self.outdated for uid, digest in taken):
+                self.outdated.add(result.identity)
             if known.job.state != "superseded":
                 self._offer(known.job.pipeline, result)
 
@@ -129,7 +135,10 @@ class Planner:
         return self.made[key]
 
     def job(self, manifest: Manifest, inputs: tuple[JobInput, ...]) -> UnaskedJob:
-        """The pipeline on these inputs: the newest job that stands, else the next generation by the build installed."""
+        """The pipeline on these inputs: the newest job that stands, else the next generation by the build installed.
+
+        Results on the same primary series whose images were corrected since are of generations before.
+        """
         digest = input_set(manifest, inputs)
         known = [earlier.job for earlier in self.earlier if earlier.job.pipeline == manifest.name]
         standing = [
@@ -142,8 +151,14 @@ class Planner:
             stands = standing[-1]
             build = (stands.pipeline, stands.version, stands.package_digest)
             return UnaskedJob(*build, inputs, stands.input_set, stands.generation)
-        generation = max((job.generation + 1 for job in known if job.input_set == digest), default=0)
+        generation = max(
+            (job.generation + 1 for job in known if job.input_set == digest or self._is_corrected(job, inputs[0])),
+            default=0,
+        )
         return UnaskedJob(manifest.name, manifest.version, manifest.package_digest, inputs, digest, generation)
+
+    def _is_corrected(self, job: Job, primary: JobInput) -> bool:
+        return job.primary.series_uid == primary.series_uid and identity_of(job) in self.outdated
 
     def _planned(self, job: UnaskedJob) -> _Result:
         identity = result_identity(job.pipeline, job.version, job.input_set, job.generation)

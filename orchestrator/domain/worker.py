@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.job import Job, Stage
+    from orchestrator.domain.queue import Lane
 
 
 PLACE: Final = "worker on "
@@ -38,6 +39,10 @@ class Worker:
             and self.has_device(stage.gpu)
             and self.has_build(job.package_digest)
         )
+
+    def serves(self, lane: Lane) -> bool:
+        """Whether any of its queues is of the lane."""
+        return any(queue.lane == lane for queue in self.queues)
 
     def has_device(self, gpu: str) -> bool:
         """Whether a stage that uses the GPU so can run here."""

@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.delivery import SUPERSEDED_REASON
-from orchestrator.domain.errors import Fault
 from orchestrator.domain.identity import contradiction
 from orchestrator.service.depending import source_of
 from orchestrator.service.settling import Parcel, hold, in_parts, is_on_hold, is_unchanged, keep
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import Delivery, DeliveryState
     from orchestrator.domain.job import Job, JobInput, JobState
-    from orchestrator.domain.study import Instance, Study
+    from orchestrator.domain.study import Study
+    from orchestrator.domain.version import Version
     from orchestrator.ports import Clock, Records, Unit
     from orchestrator.service.leading import Office
 
@@ -68,23 +68,23 @@ def _stops(unit: Unit, present: Mapping[str, Sequence[Delivery]]) -> dict[str, _
     """By job, each study read once."""
 
     @cache
-    def received(study_uid: str) -> tuple[Study | None, list[Instance]]:
-        return unit.studies.get(study_uid), unit.studies.left_out(study_uid)
+    def received(study_uid: str) -> tuple[Study | None, list[Version]]:
+        return unit.studies.get(study_uid), unit.versions.of_study(study_uid)
 
     stops = {}
     for job_id, deliveries in present.items():
         job = unit.jobs.get(job_id)
         assert job is not None, "a delivery's job is kept by a foreign key"
-        stops[job_id] = _halted(job, deliveries) or _doubtful(job, source_of(unit, job), *received(job.study_uid))
+        ended = _Stop(*_ENDED[job.state]) if job.state in _ENDED else None
+        doubtful = ended or _doubtful(job, source_of(unit, job), *received(job.study_uid))
+        stops[job_id] = doubtful or _on_hold(job, deliveries)
     return stops
 
 
-def _halted(job: Job, deliveries: Sequence[Delivery]) -> _Stop | None:
-    if job.state in _ENDED:
-        return _Stop(*_ENDED[job.state])
+def _doubtful(job: Job, source: JobInput, study: Study | None, versions: Sequence[Version]) -> _Stop | None:
+    doubt = contradiction(job, source, study, versions)
+    return _Stop("held", doubt.reason, doubt.fault.code) if doubt else None
+
+
+def _on_hold(job: Job, deliveries: Sequence[Delivery]) -> _Stop | None:
     return _Stop("held", job.reason, job.code) if is_on_hold(job, deliveries) else None
-
-
-def _doubtful(job: Job, source: JobInput, study: Study | None, left_out: Sequence[Instance]) -> _Stop | None:
-    reason = contradiction(job, source, study, left_out)
-    return _Stop("held", reason, Fault.IDENTITY_CONFLICT.code) if reason else None

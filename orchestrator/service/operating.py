@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.study import Instance, Study
+    from orchestrator.domain.version import Version
     from orchestrator.ports import Association, Clock, Deliveries, Jobs, Records, Studies, Unit
+    from orchestrator.versions import Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class StudyStory:
     retirement: Retirement | None
     associations: tuple[Association, ...]
     left_out: tuple[Instance, ...]
+    versions: tuple[Version, ...]
     decisions: tuple[tuple[int, int, datetime, Decision], ...]
     jobs: tuple[JobStory, ...]
 
@@ -56,6 +59,7 @@ def study_story(records: Records, study_uid: str) -> StudyStory:
             retirement=retirement,
             associations=_visits(unit, study, retirement),
             left_out=tuple(unit.studies.left_out(study_uid)),
+            versions=tuple(unit.versions.of_study(study_uid)),
             decisions=tuple(unit.jobs.decisions(study_uid)),
             jobs=tuple(_job_story(unit, job) for job in unit.jobs.of_study(study_uid)),
         )
@@ -136,10 +140,10 @@ def current_site(records: Records) -> SiteFile:
     return site
 
 
-def is_under_way(records: Records, what: Literal["studies", "jobs", "deliveries"]) -> bool:
-    """Whether studies wait to be routed, jobs for a worker, or deliveries for their destination."""
+def is_under_way(records: Records, what: Literal["studies", "versions", "jobs", "deliveries"]) -> bool:
+    """Whether studies wait to be routed, versions to be decided on, jobs for a worker, or deliveries to be sent."""
     with records.reading() as unit:
-        part: Studies | Jobs | Deliveries = getattr(unit, what)
+        part: Studies | Versions | Jobs | Deliveries = getattr(unit, what)
         return part.is_under_way()
 
 

@@ -1,11 +1,11 @@
-"""Quarantined deliveries go on their way again when a person asks for it."""
+"""Deliveries that a person had to look at go on their way again."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.delivery import opening, wants
+from orchestrator.domain.delivery import job_state, opening, wants
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.service.settling import settle_job
 
@@ -68,27 +68,49 @@ def resume(unit: Unit, job_id: str, delivery_ids: Iterable[str], now: datetime) 
         raise Refused(Fault.WRONG_STATE, f"its job is {job.state}")
     wanted = set(delivery_ids)
     chosen = [delivery for delivery in before if delivery.id in wanted]
-    kinds = {output.id: output.kind for output in unit.deliveries.outputs(job_id)}
-    resumed = []
     for delivery in chosen:
         if delivery.state != "quarantined":
             raise Refused(Fault.WRONG_STATE, f"the delivery is {delivery.state}, not quarantined")
-        destination = _destination(unit, delivery.destination)
-        if wants(destination, kinds[delivery.output_id]):
-            resumed.append(_opened(unit, job, delivery, destination, now))
-        else:
-            resumed.append(delivery.stopped("withdrawn", reason="the destination takes no such object"))
+        _destination(unit, delivery.destination)
+    resumed = _opened(unit, job, chosen, now)
     for delivery in resumed:
         unit.deliveries.save(delivery)
     settle_job(unit, job_id, before, now)
     return resumed
 
 
-def _opened(unit: Unit, job: Job, delivery: Delivery, destination: Destination, now: datetime) -> Delivery:
-    study = unit.studies.get(job.study_uid)
+def release(unit: Unit, job: Job, code: str, now: datetime) -> int:
+    """Deliveries of a job that were held for this reason alone go on as if opened now; returns how many.
+
+    To be called with the study held.
+    """
+    held = [d for d in unit.deliveries.of_job(job.id) if (d.state, d.code) == ("held", code)]
+    if not held or job.state in _OVER:
+        return 0
+    for delivery in _opened(unit, job, held, now):
+        unit.deliveries.save(delivery)
+    state, reason = job_state(unit.deliveries.of_job(job.id))
+    unit.jobs.save(job.changed(state, now, reason=reason))
+    return len(held)
+
+
+def _opened(unit: Unit, job: Job, deliveries: Iterable[Delivery], now: datetime) -> list[Delivery]:
+    """The deliveries as new; one whose destination is not there any more waits, and is quarantined when it is due."""
+    study, site = unit.studies.get(job.study_uid), unit.site.current()
     has_patient = study is not None and all(patient_id for _, patient_id in study.patients)
-    state, code, reason = opening(destination, release=job.release, review=job.review, has_patient=has_patient)
-    return replace(delivery.resumed(now), state=state, code=code, reason=reason)
+    destinations = {destination.name: destination for destination in site.destinations} if site else {}
+    kinds = {output.id: output.kind for output in unit.deliveries.outputs(job.id)}
+    opened = []
+    for delivery in deliveries:
+        destination, again = destinations.get(delivery.destination), delivery.resumed(now)
+        if destination is None:
+            opened.append(again)
+        elif wants(destination, kinds[delivery.output_id]):
+            state, code, reason = opening(destination, release=job.release, review=job.review, has_patient=has_patient)
+            opened.append(replace(again, state=state, code=code, reason=reason))
+        else:
+            opened.append(delivery.stopped("withdrawn", reason="the destination takes no such object"))
+    return opened
 
 
 def _destination(unit: Unit, name: str) -> Destination:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, and_, delete, exists, func, not_, or_, select, text, update
 
 from orchestrator.domain.retention import ENDED_DELIVERIES, ENDED_JOBS, RetiredSeries, Retirement
 from orchestrator.store.dialect import insert_or_keep
-from orchestrator.store.tables import NOT_RETIRED, NOT_ROUTABLE, deliveries, instances, job_objects, jobs, studies
+from orchestrator.store.tables import (
+    NOT_RETIRED,
+    NOT_ROUTABLE,
+    deliveries,
+    instances,
+    job_objects,
+    jobs,
+    studies,
+    versions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, TextClause
+
+_IS_VERSION: Final = and_(
+    versions.c.sop_instance_uid == instances.c.sop_instance_uid, versions.c.digest == instances.c.digest
+)
 
 
 class KeepingRows:
@@ -66,6 +79,8 @@ class KeepingRows:
         )
         of_jobs = job_objects.c.job_id.in_(select(jobs.c.id).where(jobs.c.study_uid == study_uid))
         self._connection.execute(delete(job_objects).where(of_jobs))
+        self._forget_versions(of_study)
+        self._connection.execute(delete(versions).where(versions.c.study_uid == study_uid))
         return self._connection.execute(delete(instances).where(of_study)).rowcount
 
     def retirement(self, study_uid: str) -> Retirement | None:
@@ -84,8 +99,14 @@ class KeepingRows:
         return list(dict.fromkeys(self._connection.execute(found).scalars()))
 
     def forget_strays(self, study_uid: str, before: datetime) -> int:
-        forgotten = delete(instances).where(instances.c.study_uid == study_uid, *_stray(before))
-        return self._connection.execute(forgotten).rowcount
+        forgotten = (instances.c.study_uid == study_uid, *_stray(before))
+        self._forget_versions(*forgotten)
+        return self._connection.execute(delete(instances).where(*forgotten)).rowcount
+
+    def _forget_versions(self, *of_instances: ColumnElement[bool] | TextClause) -> None:
+        """Before these instances are forgotten."""
+        theirs = exists().where(_IS_VERSION, *of_instances)
+        self._connection.execute(delete(versions).where(theirs))
 
     def needed(self, digests: Iterable[str]) -> set[str]:
         asked = list(digests)
@@ -103,6 +124,7 @@ def need(connection: Connection, job_id: str, digests: Iterable[str]) -> None:
 
 
 def _stray(before: datetime) -> tuple[ColumnElement[bool] | TextClause, ...]:
-    """Instances that no rule will ever see, of no study that is still kept."""
+    """Instances that no rule will ever see, of no study that is still kept, nor versions of one that are undecided."""
     live = exists().where(studies.c.uid == instances.c.study_uid, studies.c.retired_at.is_(None))
-    return text(NOT_ROUTABLE), instances.c.received_at <= before, ~live
+    asked = exists().where(_IS_VERSION, versions.c.standing.in_(("open", "asked")))
+    return text(NOT_ROUTABLE), instances.c.received_at <= before, ~live, ~asked

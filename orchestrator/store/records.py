@@ -29,6 +29,7 @@ from orchestrator.store.keeping import KeepingRows
 from orchestrator.store.leases import LeaseRows
 from orchestrator.store.site import SiteRows
 from orchestrator.store.studies import StudyRows
+from orchestrator.store.versions import VersionRows
 from orchestrator.store.workers import WorkerRows
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class _Unit:
     @cached_property
     def studies(self) -> StudyRows:
         return StudyRows(self.connection)
+
+    @cached_property
+    def versions(self) -> VersionRows:
+        return VersionRows(self.connection)
 
     @cached_property
     def jobs(self) -> JobRows:

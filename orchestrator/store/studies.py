@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, case, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
-from orchestrator.domain.study import Header, Instance, Series, Study
+from orchestrator.domain.study import Series, Study
 from orchestrator.ports import Association
+from orchestrator.store.arrivals import instance_of, note
 from orchestrator.store.counts import counts_of, forget
-from orchestrator.store.dialect import hold, insert_or_keep, is_postgresql, ring
+from orchestrator.store.dialect import hold, insert_or_keep, ring
 from orchestrator.store.tables import associations, instances, own_uids, series, studies
+from orchestrator.store.versions import enter, reopen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from sqlalchemy import Insert, Row
-
+    from orchestrator.domain.study import Instance
     from orchestrator.ports import Added
 
 
@@ -32,35 +31,6 @@ _UNSETTLED = select(series.c.uid).where(~series.c.is_settled).limit(1)
 _DIGESTS = select(instances.c.digest).where(instances.c.sop_instance_uid == bindparam("uid"))
 _ADD = insert(instances)
 _IS_OWN = select(own_uids.c.uid).where(own_uids.c.uid == bindparam("of_uid"))
-
-
-@cache
-def _notes(is_postgresql: bool) -> tuple[Insert, Insert]:  # noqa: FBT001 - the cache's key
-    """A study is there, open, in a new revision if it was closed; a series is there and is to be looked at."""
-    dialect = postgresql if is_postgresql else sqlite
-    study, its = dialect.insert(studies), dialect.insert(series)
-    return (
-        study.on_conflict_do_update(
-            index_elements=[studies.c.uid],
-            set_={
-                "revision": studies.c.revision + case((studies.c.is_closed, 1), else_=0),
-                "is_closed": False,
-                "newest_at": study.excluded.newest_at,
-                "retired_at": None,
-                "retirement": None,
-            },
-        ),
-        its.on_conflict_do_update(
-            index_elements=[series.c.uid, series.c.study_uid],
-            set_={
-                "is_settled": False,
-                "look_at": its.excluded.look_at,
-                "newest_at": its.excluded.newest_at,
-                "signal": "",
-                "ready_at": None,
-            },
-        ),
-    )
 
 
 class StudyRows:
@@ -108,7 +78,7 @@ class StudyRows:
         known = self._connection.execute(_DIGESTS, {"uid": header.sop_instance_uid}).scalars()
         digests = set(known)
         if instance.digest in digests:
-            return "same"
+            return "version" if reopen(self._connection, instance) else "same"
         is_routable = not (digests or instance.is_own or header.unreadable)
         self._connection.execute(
             _ADD,
@@ -126,12 +96,9 @@ class StudyRows:
             },
         )
         if is_routable:
-            note_study, note_series = _notes(is_postgresql(self._connection))
-            study = {"uid": header.study_uid, "newest_at": instance.received_at}
-            self._connection.execute(note_study, {**study, "revision": 1, "is_closed": False})
-            its = {"uid": header.series_uid, "study_uid": header.study_uid}
-            arrived = {"is_settled": False, "look_at": look_at, "newest_at": instance.received_at}
-            self._connection.execute(note_series, {**its, **arrived})
+            note(self._connection, header, instance.received_at, look_at)
+        elif digests and not instance.is_own:
+            enter(self._connection, instance)
         return "version" if digests else "new"
 
     def get(self, study_uid: str) -> Study | None:
@@ -152,7 +119,7 @@ class StudyRows:
             series=tuple(
                 Series(
                     uid,
-                    tuple(_instance(r) for r in rows),
+                    tuple(instance_of(r) for r in rows),
                     is_receiving=uid in receiving,
                     is_settled=known[uid].is_settled,
                     left_out=left_out.get(uid, 0),
@@ -195,7 +162,7 @@ class StudyRows:
             .where(instances.c.study_uid == study_uid, ~instances.c.is_routable)
             .order_by(instances.c.id)
         )
-        return [_instance(row) for row in rows]
+        return [instance_of(row) for row in rows]
 
     def due(self, now: datetime) -> list[str]:
         open_on_series = exists().where(
@@ -261,14 +228,3 @@ class StudyRows:
 
     def is_own(self, uid: str) -> bool:
         return self._connection.execute(_IS_OWN, {"of_uid": uid}).first() is not None
-
-
-def _instance(row: Row[Any]) -> Instance:
-    return Instance(
-        header=Header.from_record(row.header),
-        digest=row.digest,
-        size=row.size,
-        received_at=row.received_at,
-        association_id=row.association_id,
-        is_own=row.is_own,
-    )

@@ -136,6 +136,29 @@ Index(
     postgresql_where=text(NOT_ROUTABLE),
 )
 
+versions = Table(
+    "versions",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("sop_instance_uid", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("study_uid", Text, nullable=False, index=True),
+    Column("received_at", Instant, nullable=False),
+    Column("association_id", Text, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("difference", Text, nullable=False, server_default=text("''")),
+    Column("standing", Text, nullable=False, server_default="open"),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("decided_by", Text, nullable=False, server_default=text("''")),
+    Column("decided_at", Instant),
+    UniqueConstraint("sop_instance_uid", "digest"),
+)
+OPEN: Final = "standing = 'open'"
+"""As literal text in the queries too, see `CLAIMABLE`."""
+
+Index("versions_open", versions.c.due_at, sqlite_where=text(OPEN), postgresql_where=text(OPEN))
+
 own_uids = Table("own_uids", metadata, Column("uid", Text, primary_key=True))
 
 decisions = Table(

@@ -43,7 +43,9 @@ class MemoryKeeping:
         by_series: dict[str, list[Instance]] = {}
         for instance in known:
             by_series.setdefault(instance.header.series_uid, []).append(instance)
-            del self._state.instances[instance.header.sop_instance_uid, instance.digest]
+            self._forget(instance)
+        for key in [key for key, version in self._state.versions.items() if version.study_uid == study_uid]:
+            del self._state.versions[key]
         series = tuple(
             RetiredSeries(uid, max(i.header.modality for i in instances), len(instances))
             for uid, instances in sorted(by_series.items())
@@ -66,17 +68,23 @@ class MemoryKeeping:
 
     def _strays(self, before: datetime) -> list[Instance]:
         live = {uid for uid, row in self._state.studies.items() if row.retirement is None}
+        undecided = {key for key, version in self._state.versions.items() if version.is_undecided}
         return [
             i
-            for i, is_routable in self._state.instances.values()
-            if not is_routable and i.received_at <= before and i.header.study_uid not in live
+            for key, (i, is_routable) in self._state.instances.items()
+            if not (is_routable or key in undecided) and i.received_at <= before and i.header.study_uid not in live
         ]
 
     def forget_strays(self, study_uid: str, before: datetime) -> int:
         found = [i for i in self._strays(before) if i.header.study_uid == study_uid]
         for instance in found:
-            del self._state.instances[instance.header.sop_instance_uid, instance.digest]
+            self._forget(instance)
         return len(found)
+
+    def _forget(self, instance: Instance) -> None:
+        key = instance.header.sop_instance_uid, instance.digest
+        del self._state.instances[key]
+        self._state.versions.pop(key, None)
 
     def needed(self, digests: Iterable[str]) -> set[str]:
         needed = {digest for _, digest in self._state.instances} | {digest for digest, _ in self._state.job_objects}

@@ -14,6 +14,7 @@ from tests.fakes.offices import MemoryAlarms, MemoryLeases, MemoryWorkers
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
 from tests.fakes.trail import MemoryAuditTrail
+from tests.fakes.versions import MemoryVersions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,7 @@ class MemoryUnit:
 
     def __init__(self, state: State) -> None:
         self.studies = MemoryStudies(state)
+        self.versions = MemoryVersions(state)
         self.jobs = MemoryJobs(state)
         self.deliveries = MemoryDeliveries(state)
         self.site = MemorySite(state)

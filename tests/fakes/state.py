@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.study import Count, Instance
+    from orchestrator.domain.version import Version
     from orchestrator.domain.worker import Worker
     from orchestrator.ports import Association, SiteFile
 
@@ -46,6 +47,7 @@ class State:
     studies: dict[str, StudyRow] = field(default_factory=dict)
     series: dict[tuple[str, str], SeriesRow] = field(default_factory=dict)
     counts: dict[tuple[str, str, str], tuple[Count, datetime]] = field(default_factory=dict)
+    versions: dict[tuple[str, str], Version] = field(default_factory=dict)
     own_uids: dict[str, None] = field(default_factory=dict)
     decisions: dict[int, tuple[str, int, int, datetime, Decision]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.study import Series, Study
-from tests.fakes.state import SeriesRow, StudyRow
+from tests.fakes.versions import entered, in_use, note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,17 +46,30 @@ class MemoryStudies:
         header = instance.header
         digests = {digest for uid, digest in self._state.instances if uid == header.sop_instance_uid}
         if instance.digest in digests:
-            return "same"
+            return "version" if self._reopen(instance) else "same"
         is_routable = not (digests or instance.is_own or header.unreadable)
         self._state.instances[header.sop_instance_uid, instance.digest] = (instance, is_routable)
         if is_routable:
-            row = self._state.studies.get(header.study_uid)
-            revision = row.revision + int(row.is_closed) if row else 1
-            self._state.studies[header.study_uid] = StudyRow(revision, is_closed=False, newest_at=instance.received_at)
-            self._state.series[header.study_uid, header.series_uid] = SeriesRow(
-                is_settled=False, look_at=look_at, newest_at=instance.received_at
-            )
+            note(self._state, header, instance.received_at, look_at)
+        elif digests and not instance.is_own:
+            self._enter(instance)
         return "version" if digests else "new"
+
+    def _reopen(self, instance: Instance) -> bool:
+        """Known bytes came once more."""
+        key = instance.header.sop_instance_uid, instance.digest
+        found = self._state.versions.get(key)
+        if found is None:
+            return False
+        used = in_use(self._state, key[0]) or instance
+        again = found.came_again(instance.received_at, instance.association_id, used.header.study_uid)
+        self._state.versions[key] = again
+        return again != found
+
+    def _enter(self, instance: Instance) -> None:
+        uid = instance.header.sop_instance_uid
+        used = in_use(self._state, uid) or instance
+        self._state.versions[uid, instance.digest] = entered(instance, used.header.study_uid)
 
     def get(self, study_uid: str) -> Study | None:
         row = self._state.studies.get(study_uid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ from orchestrator.domain.admission import Caller
 from orchestrator.domain.delivery import Destination, Node
 from orchestrator.domain.queue import LANES
 from orchestrator.ports import BuiltObject
+from orchestrator.rounds import settle_questions
 from orchestrator.rulebook import YamlRulebook
+from orchestrator.service.classing import claim_versions, class_version
 from orchestrator.service.delivering import Dispatch, deliver_due
 from orchestrator.service.operating import replace_site
 from orchestrator.service.receiving import Reception
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.study import Header, Series, Study
+    from orchestrator.domain.version import Content
     from orchestrator.domain.worker import Worker
     from orchestrator.ports import ClaimedStage
 
@@ -176,6 +180,14 @@ class FakeSystem:
     def route(self) -> None:
         for study_uid in due_studies(self.router):
             route_study(self.router, study_uid)
+
+    def compare(self, content: Content = "same") -> None:
+        """Class what came again as a worker does that finds this of everything."""
+        for pair in claim_versions(self.records, self.clock, timedelta(seconds=LEASE_S)):
+            class_version(self.records, self.clock, pair.version, pair.current, content)
+
+    def settle(self) -> None:
+        settle_questions(self.router)
 
     def receive_and_route(self, *headers: Header, series: Series | None = None) -> None:
         self.receive(*headers, series=series)

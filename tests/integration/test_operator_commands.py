@@ -1,4 +1,4 @@
-"""What `tendon jobs`, `study`, `alarms`, `retry`, `cancel` and `reroute` print, and how they exit."""
+"""What `tendon jobs`, `study`, `alarms`, `retry`, `cancel`, `reroute` and `identity` print, and how they exit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from getpass import getuser
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,9 @@ from orchestrator.dicom.archive import Archive
 from orchestrator.domain.admission import Caller, Rejection
 from orchestrator.domain.audit import opened, rejected
 from orchestrator.domain.delivery import Node
+from orchestrator.domain.job import JobInput
+from orchestrator.domain.study import Patient
+from orchestrator.ports import Association
 from orchestrator.service.operating import note_unusable_message
 from orchestrator.service.staffing import report
 from tests.dicom_peers import LOOPBACK, free_port, listening
@@ -358,7 +362,69 @@ def test_a_span_that_is_none_is_a_matter_of_usage(desk, span):
     assert "write 30m, 12h or 7d" in desk.capsys.readouterr().err
 
 
-COMMANDS = [("retry", JOB), ("cancel", JOB), ("reroute", STUDY_UID), ("alarms",), ("audit",), ("export",)]
+# identity
+
+
+@pytest.fixture
+def doubted(desk):
+    """Two images came again as another's, and a third with pixels that nobody could decode."""
+    now = desk.system.clock.now()
+    with desk.system.records.transaction() as unit:
+        unit.studies.open_association(Association("a2", "PACS1", "10.0.0.2", now, closed_at=now))
+        for header in slices(count=3, patient=Patient("P2", "MAIN", "Ash^\u202eRobin")):
+            again = instance_of(header, digest=f"again {header.sop_instance_uid}", received_at=now)
+            unit.studies.add(replace(again, association_id="a2"), now)
+        for version, difference in zip(
+            unit.versions.of_study(STUDY_UID), ("identity", "identity", "conflict"), strict=True
+        ):
+            reason = "an image cannot be decoded" if difference == "conflict" else ""
+            unit.versions.save(replace(version, difference=difference, standing="asked", reason=reason))
+    return desk
+
+
+def test_identity_shows_the_question_and_what_can_be_answered(doubted):
+    told = doubted.tendon("identity", STUDY_UID)
+    assert "2 objects came again from 'PACS1': the same pixels, another identity" in told
+    assert "1.2.3.1.2 came again from 'PACS1': other content (an image cannot be decoded)" in told
+    assert "patient id: in use 'P1', came 'P2'" in told
+    assert "patient's name: in use '', came 'Ash^\\u202eRobin'" in told
+    assert f"tendon identity {STUDY_UID} --keep" in told
+    assert f"tendon identity {STUDY_UID} --take-new" in told
+
+
+def test_identity_says_what_followed_and_study_who_decided(doubted):
+    told = doubted.tendon("study", STUDY_UID)
+    assert "2 objects: the same pixels, another identity, a person is to decide" in told
+    assert f"tendon identity {STUDY_UID}" in told
+    doubted.add(job_of(JOB, inputs=(JobInput("ct", "volume", "1.2.3.1", in_use(doubted)),)), state="done")
+    told = doubted.tendon("identity", STUDY_UID, "--take-new")
+    assert told.startswith(f"Study {STUDY_UID}: taken 3, kept out 0\n")
+    assert f"job {JOB} is superseded" in told
+    assert f"in use by {getuser()} on 20" in doubted.tendon("study", STUDY_UID)
+    assert "TND-9004" in doubted.tendon("identity", STUDY_UID, "--keep", expect=1)
+
+
+def in_use(desk: Desk) -> dict[str, str]:
+    with desk.system.records.reading() as unit:
+        study = unit.studies.get(STUDY_UID)
+        return {i.header.sop_instance_uid: i.digest for series in study.series for i in series.instances}
+
+
+def test_identity_is_answered_one_way_or_the_other(doubted):
+    with pytest.raises(SystemExit):
+        main(["identity", STUDY_UID, "--keep", "--take-new"])
+
+
+COMMANDS = [
+    ("retry", JOB),
+    ("cancel", JOB),
+    ("reroute", STUDY_UID),
+    ("alarms",),
+    ("audit",),
+    ("identity", STUDY_UID),
+    ("identity", STUDY_UID, "--keep"),
+    ("export",),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

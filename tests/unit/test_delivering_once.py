@@ -339,8 +339,16 @@ def come_again(system: FakeSystem, header) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"patient": Patient("P2", "MAIN")}, {"patient": Patient("P1", "OTHER")}, {"accession_number": "A9"}],
-    ids=["another id", "another issuer", "another accession number"],
+    [
+        {"patient": Patient("P2", "MAIN")},
+        {"patient": Patient("P1", "OTHER")},
+        {"patient": Patient("P1", "MAIN", name="Ash^Robin")},
+        {"patient": Patient("P1", "MAIN", birth_date="19700101")},
+        {"patient": Patient("P1", "MAIN", sex="F")},
+        {"accession_number": "A9"},
+        {"study_uid": "1.2.77"},
+    ],
+    ids=["another id", "another issuer", "name", "birth date", "sex", "another accession number", "another study"],
 )
 def test_an_image_that_came_again_as_another_patients_stops_the_sending(system, changed):
     job_id = result(system, 1)
@@ -348,14 +356,14 @@ def test_an_image_that_came_again_as_another_patients_stops_the_sending(system, 
     system.deliver()
     assert system.sender.calls == []
     delivery = only_delivery(system, job_id)
-    assert (delivery.state, delivery.code) == ("held", Fault.IDENTITY_CONFLICT.code)
+    assert (delivery.state, delivery.code) == ("held", Fault.IDENTITY_CHANGED.code)
     assert job(system, job_id).state == "held"
     assert "P2" not in delivery.reason
     assert "A9" not in delivery.reason
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"patient": Patient("P1", "MAIN", name="Ash^Robin")}], ids=["other pixels", "another spelling"]
+    "changed", [{}, {"patient": Patient("P1", "MAIN", name="^^ ")}], ids=["other pixels", "the same empty name"]
 )
 def test_an_image_that_came_again_as_the_same_patients_stops_nothing(system, changed):
     result(system, 1)

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.domain.identity import contradiction
 from orchestrator.domain.job import JobInput
 from orchestrator.domain.study import Patient
-from tests.rows import job_of
+from tests.rows import job_of, version_of
 from tests.strategies import ct_header, ct_series, instance_of, region_series, study_of
 
 CT, DRAWN = ct_series("1.2.3.1"), region_series("1.2.3.2", "1.2.3.1")
@@ -24,14 +24,15 @@ def job(*inputs: JobInput):
     return job_of(inputs=inputs or (taken(CT), taken(DRAWN, "region")))
 
 
-def found(made=None, source=None, study=STUDY, left_out=()) -> str:
+def found(made=None, source=None, study=STUDY, versions=()) -> str:
     made = made or job()
-    return contradiction(made, source or made.primary, study, left_out)
+    doubt = contradiction(made, source or made.primary, study, versions)
+    return doubt.reason if doubt else ""
 
 
-def again(**changed):
+def again(standing="open", **changed):
     """Other bytes under the UID of the first image."""
-    return instance_of(replace(CT.instances[0].header, **changed), digest="ff")
+    return version_of(instance_of(replace(CT.instances[0].header, **changed), digest="ff"), standing=standing)
 
 
 def test_images_that_are_as_they_were_contradict_nothing():
@@ -65,28 +66,37 @@ def test_a_result_on_a_result_is_asked_about_the_images_that_both_refer_to():
     assert "not there any more" in found(made, source=taken(CT), study=study_of(DRAWN))
 
 
+@pytest.mark.parametrize("standing", ["open", "asked"])
 @pytest.mark.parametrize(
     "changed",
-    [{"patient": Patient("P2", "MAIN")}, {"patient": Patient("P1", "")}, {"accession_number": "A1"}],
-    ids=["id", "issuer", "accession number"],
+    [
+        {"patient": Patient("P2", "MAIN")},
+        {"patient": Patient("P1", "")},
+        {"patient": Patient("P1", "MAIN", name="Ash^Robin")},
+        {"accession_number": "A1"},
+        {"series_uid": "1.2.99"},
+    ],
+    ids=["id", "issuer", "name", "accession number", "series"],
 )
-def test_another_version_of_an_image_with_other_identity_contradicts_and_is_not_quoted(changed):
-    reason = found(left_out=[again(**changed)])
+def test_an_undecided_version_of_an_image_with_other_identity_contradicts_and_is_not_quoted(changed, standing):
+    reason = found(versions=[again(standing, **changed)])
     assert "came again" in reason
-    assert "P2" not in reason
-    assert "A1" not in reason
+    assert not [value for value in ("P2", "A1", "Ash", "1.2.99") if value in reason]
+
+
+OTHER = Patient("P2", "MAIN")
 
 
 @pytest.mark.parametrize(
     "version",
     [
         again(),
-        again(patient=Patient("P1", "MAIN", name="Ash^Robin")),
-        replace(again(patient=Patient("P2", "MAIN")), is_own=True),
+        again("kept", patient=OTHER),
+        again("displaced", patient=OTHER),
         again(patient=Patient(), unreadable="too deep"),
-        instance_of(ct_header("9.9.9", patient=Patient("P2", "MAIN"))),
+        version_of(instance_of(ct_header("9.9.9", patient=OTHER))),
     ],
-    ids=["same identity", "name corrected", "our own", "unreadable", "no image of it"],
+    ids=["same identity", "kept out", "no longer in use", "unreadable", "no image of it"],
 )
 def test_versions_that_say_nothing_against_it_stop_nothing(version):
-    assert found(left_out=[version]) == ""
+    assert found(versions=[version]) == ""

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator import rounds
 from orchestrator.domain.errors import Fault
+from orchestrator.domain.study import Patient
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due
 from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.delivering import deliver_to, destinations_due
@@ -19,6 +20,7 @@ from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.working import fail_exhausted
 from tests.dicom_peers import eventually
 from tests.fakes.system import QUIET_S, FakeSystem, slices
+from tests.returns import send_again
 from tests.strategies import STUDY_UID
 
 OFFICE_S = 0.3  # real seconds pass between renewals, the clock of the system stands still
@@ -113,6 +115,25 @@ def test_a_faulty_study_is_put_off_with_a_reason_and_does_not_stop_the_others(sy
     assert f"study {FAULTY} cannot be routed: KeyError in rules" in caplog.text
     system.clock.pass_s(60)
     assert eventually(lambda: bool(system.jobs(FAULTY))), "it is tried again"
+
+
+def test_a_study_whose_identity_cannot_be_settled_stops_no_other_and_is_not_quoted(system, caplog, monkeypatch):
+    for study_uid in (FAULTY, STUDY_UID):
+        headers = slices(f"{study_uid}.1", study_uid=study_uid, count=1)
+        system.receive(*headers)
+        send_again(system, [replace(header, patient=Patient(name=PATIENT)) for header in headers], by="CT1")
+    settled = []
+
+    def settle(router, study_uid):
+        if study_uid == FAULTY:
+            raise ValueError(PATIENT)
+        settled.append(study_uid)
+
+    monkeypatch.setattr(rounds, "settle_question", settle)
+    rounds.settle_questions(system.router)
+    assert settled == [STUDY_UID]
+    assert FAULTY in caplog.text
+    assert PATIENT not in caplog.text
 
 
 def test_a_round_that_fails_is_followed_by_the_next(system, running, monkeypatch, caplog):

@@ -18,6 +18,7 @@ from orchestrator.domain.worker import Worker
 from orchestrator.service.staffing import REPORTS_EVERY_S, Staff, complain, leave, report
 from orchestrator.store.spool import free_bytes
 from workers.consume.builds import Builds
+from workers.consume.comparing import VersionDesk
 from workers.consume.desk import Call, Office, open_desks
 from workers.consume.workplace import Room, workplace
 from workers.device import find_gpus
@@ -59,7 +60,7 @@ def work_until(bench: Bench, stopping: Event, bell: Bell | None = None) -> None:
     """Lease and run stages of the bench's queues until told to stop; what is in hand then is left to its lease.
 
     Looks for stages whenever the bell rings and each second, without a bell five times a second. Says each while
-    that it is there. May be called in any thread.
+    that it is there. With the cpu lane it also compares other versions of known objects. May be called in any thread.
     """
     call, gpus = Call(), find_gpus()
     builds = frozenset(manifest.package_digest for manifest in bench.catalog.manifests().values())
@@ -71,8 +72,10 @@ def work_until(bench: Bench, stopping: Event, bell: Bell | None = None) -> None:
     }
     with workplace(bench.work_dir):
         office = Office(bench, Builds(bench.catalog), Room(spaces, presence.complain), call, stopping)
-        desks = open_desks(office, worker, gpus)
-        threads = [Thread(target=desk.work, name=type(desk).__name__) for desk in desks]
+        work = [desk.work for desk in open_desks(office, worker, gpus)]
+        if worker.serves("cpu"):
+            work.append(VersionDesk(office).work)
+        threads = [Thread(target=at_desk, name=at_desk.__qualname__) for at_desk in work]
         for thread in threads:
             thread.start()
         while not stopping.is_set():

@@ -85,6 +85,18 @@ class Office:
     stopping: Event
 
 
+def repeat(step: Callable[[], None], stopping: Event) -> None:
+    """Do it again and again until told to stop, whatever happens to one stage."""
+    while not stopping.is_set():
+        try:
+            step()
+        except AbandonedError:
+            continue
+        except Exception as error:  # noqa: BLE001 - the worker must outlive any fault of one stage
+            _log.error("worker: %s", type(error).__name__)
+            stopping.wait(_PAUSE_AFTER_FAULT_S)
+
+
 class Desk(ABC):
     """Claims the stages that its worker can run and sees each to its end."""
 
@@ -98,17 +110,6 @@ class Desk(ABC):
     @abstractmethod
     def work(self) -> None:
         """Work until told to stop."""
-
-    def _repeat(self, step: Callable[[], None]) -> None:
-        """Do it again and again until told to stop, whatever happens to one stage."""
-        while not self._stopping.is_set():
-            try:
-                step()
-            except AbandonedError:
-                continue
-            except Exception as error:  # noqa: BLE001 - the worker must outlive any fault of one stage
-                _log.error("worker: %s", type(error).__name__)
-                self._stopping.wait(_PAUSE_AFTER_FAULT_S)
 
     def _next(self, before_each: Callable[[], None] = lambda: None) -> ClaimedStage:
         """The next stage, waited for. Raises AbandonedError when told to stop."""
@@ -180,7 +181,7 @@ class CpuDesk(Desk):
             self._see_through(self._next(), forge.run)
 
         try:
-            self._repeat(step)
+            repeat(step, self._stopping)
         finally:
             forge.close()
 
@@ -198,11 +199,13 @@ class GpuDesk(Desk):
 
     def work(self) -> None:
         """Work until told to stop."""
-        others = [Thread(target=self._repeat, args=(self._one,), name="gpu") for _ in range(_STAGES_AT_ONCE - 1)]
+        others = [
+            Thread(target=repeat, args=(self._one, self._stopping), name="gpu") for _ in range(_STAGES_AT_ONCE - 1)
+        ]
         for thread in others:
             thread.start()
         try:
-            self._repeat(self._one)
+            repeat(self._one, self._stopping)
         finally:
             for thread in others:
                 thread.join()

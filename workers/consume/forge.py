@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from workers.consume.guard import Guard
 from workers.consume.lease import AbandonedError
@@ -15,11 +15,21 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.pipeline import StagePlan
     from workers.consume.guard import Message
-    from workers.consume.lease import Lease
 
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 _LOOK_S: Final = 0.1
 _GRACE_S: Final = 3.0
+
+
+class Watch(Protocol):
+    """Who asked for the work: hears how far it is, and may not want it any more."""
+
+    def note(self, fraction: float, text: str) -> None:
+        """How far it is."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process is to be ended."""
 
 
 class Forge:
@@ -45,7 +55,7 @@ class Forge:
         """The process in charge now, 0 when there is none."""
         return 0 if self._guard is None else self._guard.pid
 
-    def run(self, work: Path, plan: StagePlan, lease: Lease) -> str:
+    def run(self, work: Path, plan: StagePlan, lease: Watch) -> str:
         """Run the stage of a work folder; says how it ended: done, died or timeout.
 
         Raises AbandonedError, once the child is ended, when the lease is over. Should the warm parent itself

@@ -1,0 +1,68 @@
+"""What an instance in use makes of the rows of its study and series, and how it is read back."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case
+from sqlalchemy.dialects import postgresql, sqlite
+
+from orchestrator.domain.study import Header, Instance
+from orchestrator.store.dialect import is_postgresql
+from orchestrator.store.tables import series, studies
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Insert, Row
+
+
+@cache
+def _notes(is_postgresql: bool) -> tuple[Insert, Insert]:  # noqa: FBT001 - the cache's key
+    """A study is there, open, in a new revision if it was closed; a series is there and is to be looked at."""
+    dialect = postgresql if is_postgresql else sqlite
+    study, its = dialect.insert(studies), dialect.insert(series)
+    return (
+        study.on_conflict_do_update(
+            index_elements=[studies.c.uid],
+            set_={
+                "revision": studies.c.revision + case((studies.c.is_closed, 1), else_=0),
+                "is_closed": False,
+                "newest_at": study.excluded.newest_at,
+                "retired_at": None,
+                "retirement": None,
+            },
+        ),
+        its.on_conflict_do_update(
+            index_elements=[series.c.uid, series.c.study_uid],
+            set_={
+                "is_settled": False,
+                "look_at": its.excluded.look_at,
+                "newest_at": its.excluded.newest_at,
+                "signal": "",
+                "ready_at": None,
+            },
+        ),
+    )
+
+
+def note(connection: Connection, header: Header, at: datetime, look_at: datetime) -> None:
+    """Its study is open and its series to be looked at."""
+    note_study, note_series = _notes(is_postgresql(connection))
+    study = {"uid": header.study_uid, "newest_at": at}
+    connection.execute(note_study, {**study, "revision": 1, "is_closed": False})
+    its = {"uid": header.series_uid, "study_uid": header.study_uid}
+    connection.execute(note_series, {**its, "is_settled": False, "look_at": look_at, "newest_at": at})
+
+
+def instance_of(row: Row[Any]) -> Instance:
+    """The instance of a row of `instances`."""
+    return Instance(
+        header=Header.from_record(row.header),
+        digest=row.digest,
+        size=row.size,
+        received_at=row.received_at,
+        association_id=row.association_id,
+        is_own=row.is_own,
+    )
