@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import mmap
 import os
 import secrets
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Broken, Fault, TendonError, Transient, is_full
 from orchestrator.keeping import StoredObject
+from orchestrator.store.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,10 @@ ABANDONED_S: Final = 60.0
 
 DIGEST_LENGTH: Final = 64
 
-_BUFFER_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
+_AHEAD_BYTES: Final = 8 << 20
+"""After so much more the disk is told that nobody needs it in memory: it begins to write."""
+
 _FEWEST_FILES: Final = 1 << 14
 
 
@@ -45,49 +48,72 @@ class Spool:
 
 
 class _Writer:
-    """The port `ObjectWriter` on one temporary file. The lock goes with the process, however that ends."""
+    """The port `ObjectWriter` on one temporary file. The lock goes with the process, however that ends.
+
+    Bytes are gathered into chunks; of a large object the disk begins to take them while more come.
+    """
 
     def __init__(self, temporary: Path, place: Callable[[Path, int, str], None]) -> None:
         self._temporary = temporary
         self._place = place
-        self._hash = hashlib.sha256()
-        self._size = 0
+        self._digest = Digest()
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
+        self._filled = self._written = self._begun = 0
         try:
-            self._file: BinaryIO | None = temporary.open("x+b", buffering=_BUFFER_BYTES)
+            self._handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise not_stored(error) from error
+        self._is_open = True
         with suppress(OSError):
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write(self, data: bytes | memoryview) -> None:
-        assert self._file is not None, "the object is already committed"
+        assert self._is_open, "the object is already committed"
+        rest = memoryview(data)
+        while rest:
+            part = rest[: _CHUNK_BYTES - self._filled]
+            self._chunk[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            rest = rest[len(part) :]
+            if self._filled == _CHUNK_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        if not self._filled:
+            return
+        rest = self._chunk[: self._filled]
+        self._digest.update(rest)
+        self._written += self._filled
+        self._chunk, self._filled = memoryview(bytearray(_CHUNK_BYTES)), 0
         try:
-            self._file.write(data)
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
         except OSError as error:
             raise not_stored(error) from error
-        self._hash.update(data)
-        self._size += len(data)
+        if self._written - self._begun >= _AHEAD_BYTES:
+            os.posix_fadvise(self._handle, self._begun, self._written - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = self._written
 
     @contextmanager
     def view(self) -> Iterator[memoryview]:
-        assert self._file is not None, "the object is already committed"
-        if not self._size:
+        assert self._is_open, "the object is already committed"
+        self._flush()
+        if not self._written:
             yield memoryview(b"")
             return
         try:
-            self._file.flush()
-            mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise not_stored(error) from error
         with mapped, memoryview(mapped) as whole:
             yield whole
 
     def commit(self) -> StoredObject:
-        assert self._file is not None, "the object is already committed"
-        digest = self._hash.hexdigest()
+        assert self._is_open, "the object is already committed"
         try:
-            self._file.flush()
-            self._place(self._temporary, self._file.fileno(), digest)
+            self._flush()
+            digest = self._digest.close()
+            self._place(self._temporary, self._handle, digest)
         except OSError as error:
             self.discard()
             raise not_stored(error) from error
@@ -95,19 +121,19 @@ class _Writer:
             self.discard()
             raise
         self._close()
-        return StoredObject(digest, self._size)
+        return StoredObject(digest, self._written)
 
     def discard(self) -> None:
-        if self._file is not None:
+        if self._is_open:
             with suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
+            self._digest.close()
             self._close()
 
     def _close(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
-        self._file = None
+        self._is_open = False
+        with suppress(OSError):
+            os.close(self._handle)
 
 
 def _is_removed(path: Path, before_ns: int) -> bool:
