@@ -54,7 +54,7 @@ def _of_the_store() -> list[Row]:
     """Two SCPs by turns, one with a long history."""
     with TemporaryDirectory(prefix="tendon-size-") as place, ExitStack() as stack:
         old = (f"1.2.3.{number}" for number in range(IN_STORE // _OF_A_STUDY))
-        _fill(Path(place) / _FULL / TENDON, old, _OF_A_STUDY)
+        _fill(Path(place) / _FULL / TENDON / "data", old, _OF_A_STUDY)
         receivers = {name: stack.enter_context(started(TENDON, _made(Path(place) / name))) for name in (_EMPTY, _FULL)}
         took = {name: Took() for name in receivers}
         for number in range(_ROUNDS + 1):
@@ -67,7 +67,7 @@ def _of_a_study() -> list[Row]:
     """New objects of a study of ordinary size, and of one that is very large, by turns."""
     with TemporaryDirectory(prefix="tendon-size-") as place, started(TENDON, Path(place)) as receiver:
         objects = {name: iter(small_objects(name, _OBJECTS * (_ROUNDS + 1)).items()) for name in (_EMPTY, _FULL)}
-        _fill(Path(place) / TENDON, [study_uid(_FULL)], IN_STUDY)
+        _fill(Path(place) / TENDON / "data", [study_uid(_FULL)], IN_STUDY)
         took = {name: Took() for name in objects}
         for number in range(_ROUNDS + 1):
             for name, rest in objects.items():
@@ -111,7 +111,7 @@ def _of_silence() -> Row:
     """CPU of the SCP with its recorder while all associations it takes are open and nobody says anything."""
     with TemporaryDirectory(prefix="tendon-size-") as place:
         titles = [f"CT{number}" for number in range(IDLE // _PER_PEER)]
-        system = open_site(Path(place) / TENDON)
+        system = open_site(Path(place) / TENDON / "data")
         nodes = tuple(Node(title.lower(), title, LOOPBACK, 104) for title in titles)
         replace_site(system.records, system.clock, nodes, (), (), "benchmark")
         system.records.close()

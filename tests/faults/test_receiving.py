@@ -6,9 +6,10 @@ import pytest
 
 from orchestrator.store import packs
 from tests.benchmarks.ingest.objects import small_objects
-from tests.faults.receiving import Ledger, Scp, judge, strace
+from tests.faults.receiving import Ledger, judge, strace
 from tests.faults.receiving.calls import Point, violations_at
 from tests.faults.receiving.storm import storm
+from tests.receiver import Scp
 
 POINTS = [
     Point("scp", "fdatasync", 1),
@@ -36,7 +37,7 @@ def test_the_judge_sees_what_was_lost_changed_doubled_or_left_over(tmp_path):
     ledger.send(scp.port, small_objects("judged", 2))
     assert judge(scp, ledger) == []
     first, second = ledger.sent
-    ledger.acknowledged.add("1.2.3")
+    ledger.acknowledged["1.2.3"] = 0.0
     ledger.sent[first] = b"something else"
     (tmp_path / "data" / "objects" / "journal" / f"left{packs.SUFFIX}").write_bytes(b"")
     (tmp_path / "data" / "objects" / "00" / ("0" * 64)).write_bytes(b"half")

@@ -7,19 +7,18 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tests.dicom_peers import free_port, program
 from tests.faults.campaign.roles import below
 from tests.orthanc import orthanc
+from tests.receiver import Scp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TENDON, ORTHANC, STORESCP, LIMIT = "Tendon", "Orthanc", "storescp", "the limit"
-_OURS: Final = {TENDON: "tests.benchmarks.ingest.receiver", LIMIT: "tests.benchmarks.ingest.limit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +46,20 @@ def started(name: str, folder: Path) -> Iterator[Receiver]:
     elif name == STORESCP:
         with _storescp(own) as receiver:
             yield receiver
+    elif name == TENDON:
+        own.mkdir(exist_ok=True)
+        scp = Scp(own)
+        scp.start()
+        assert scp.process is not None
+        yield Receiver(TENDON, scp.port, "TENDON", scp.process.pid, scp.settle)
+        scp.stop()
     else:
-        command = [sys.executable, "-m", _OURS[name], str(own)]
+        command = [sys.executable, "-m", "tests.benchmarks.ingest.limit", str(own)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            settle = partial(_settle, process) if name == TENDON else os.sync
-            yield Receiver(name, int(process.stdout.readline()), "TENDON", process.pid, settle)
+            yield Receiver(name, int(process.stdout.readline()), "TENDON", process.pid)
             process.stdin.close()
-
-
-def _settle(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == "True\n", "what was received was not recorded"
 
 
 @contextmanager

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,85 +17,23 @@ from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.store.tables import associations, instances
 from tests.dicom_peers import RELEASE, associate_rq, connected, p_data, read_pdu, store_rq
-from tests.faults.campaign.roles import below
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-TENDON: Final = str(Path(sys.executable).with_name("tendon"))
+    from tests.receiver import Scp
+
 FRAGMENT_BYTES: Final = 100_000
 _SUCCESS: Final = bytes.fromhex("00000009020000000000")
 _ACCEPTED, _ANSWERED = 2, 4
-_QUIET_S: Final = 60.0
-
-
-@dataclass
-class Scp:
-    """`tendon scp` on a folder, to be killed and started again on the same port."""
-
-    folder: Path
-    port: int = 0
-    process: subprocess.Popen[str] | None = None
-    starts: int = 0
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "TENDON_DATA_DIR": str(self.folder / "data"),
-            "TENDON_DICOM_PORT": str(self.port),
-            "TENDON_INSTALLATION": "kill",
-            "TENDON_ENVIRONMENT": "test",
-        }
-
-    def start(self, tracer: Sequence[str] = ()) -> None:
-        """Listening when this returns."""
-        with (self.folder / "scp.log").open("a") as log:
-            self.process = subprocess.Popen(
-                [*tracer, TENDON, "scp"], env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        self.starts += 1
-        assert self.process.stdout is not None
-        said = self.process.stdout.readline()
-        assert said.startswith("Tendon receives"), (said, self.log())
-        self.port = int(said.rpartition(":")[2])
-
-    def log(self) -> str:
-        return (self.folder / "scp.log").read_text()
-
-    def kill(self, *, whom: str = "scp") -> None:
-        """Without a word: the SCP, or only its recorder."""
-        assert self.process is not None
-        if whom == "scp":
-            self.process.kill()
-            self.wait()
-            return
-        for pid in below(self.process.pid, "recorder"):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def wait(self) -> None:
-        """Until it is gone, and all it started."""
-        process, self.process = self.process, None
-        if process is not None:
-            process.wait(30)
-            assert process.stdout is not None
-            process.stdout.close()
-
-    def stop(self) -> None:
-        """As an administrator does, once all is recorded."""
-        if self.process is not None:
-            self.process.terminate()
-            self.wait()
 
 
 @dataclass
 class Ledger:
-    """What was sent, and what was answered with success."""
+    """What was sent, and what was answered with success, and when (monotonic, s)."""
 
     sent: dict[str, bytes] = field(default_factory=dict)
-    acknowledged: set[str] = field(default_factory=set)
+    acknowledged: dict[str, float] = field(default_factory=dict)
 
     def send(self, port: int, objects: Mapping[str, bytes]) -> None:
         """Store these in one association. Whatever ends it early ends it: nobody knows then what became of the last."""
@@ -112,7 +47,7 @@ class Ledger:
                 kind, answer = read_pdu(connection)
                 assert kind == _ANSWERED
                 if _SUCCESS in answer:
-                    self.acknowledged.add(uid)
+                    self.acknowledged[uid] = time.monotonic()
             connection.sendall(RELEASE)
             read_pdu(connection)
 
@@ -130,7 +65,7 @@ def judge(scp: Scp, ledger: Ledger) -> list[str]:
     """What is wrong once the SCP, started again, has recorded all it finds and was stopped."""
     system = open_system(settings.load(scp.environment))
     try:
-        _wait_until_recorded(scp)
+        scp.settle()
         scp.stop()
         with system.records.reading() as unit:
             rows = unit.connection.execute(select(instances.c.sop_instance_uid, instances.c.digest)).all()
@@ -141,7 +76,7 @@ def judge(scp: Scp, ledger: Ledger) -> list[str]:
         for uid, digest in rows:
             kept = Path(system.objects.path(digest)).read_bytes()
             found.setdefault(uid, []).append(kept)
-        wrong += [f"acknowledged and lost: {uid}" for uid in ledger.acknowledged - found.keys()]
+        wrong += [f"acknowledged and lost: {uid}" for uid in ledger.acknowledged.keys() - found.keys()]
         for uid, objects in found.items():
             if len(objects) > 1:
                 wrong.append(f"recorded {len(objects)} times: {uid}")
@@ -150,23 +85,6 @@ def judge(scp: Scp, ledger: Ledger) -> list[str]:
         return wrong + _left_over(scp.folder / "data" / "objects", {digest for _, digest in rows})
     finally:
         system.records.close()
-
-
-def _wait_until_recorded(scp: Scp) -> None:
-    """The journal is empty once the recorder has nothing more to do."""
-    deadline = time.monotonic() + _QUIET_S
-    while any(_owes(path) for path in (scp.folder / "data" / "objects" / "journal").glob("*.pack")):
-        assert time.monotonic() < deadline, "what is in the journal is never recorded\n" + scp.log()
-        time.sleep(0.05)
-
-
-def _owes(pack: Path) -> bool:
-    """A pack of which nothing is needed has no mark of its use."""
-    try:
-        with pack.open("rb") as file:
-            return any(file.read(24)[8:])
-    except FileNotFoundError:
-        return False
 
 
 def _left_over(objects: Path, recorded: set[str]) -> list[str]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from tests.benchmarks.ingest.objects import small_objects
 from tests.dicom_peers import eventually
 from tests.faults.campaign.roles import below
-from tests.faults.receiving import Ledger, Scp, judge, strace
+from tests.faults.receiving import Ledger, judge, strace
+from tests.receiver import Scp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,7 @@ def violations_at(point: Point) -> list[str]:
         wrong = judge(scp, ledger)
         if not is_killed:
             wrong.append("the call was never made: this kill proves nothing")
-        if len(ledger.acknowledged & small_objects("second", 2).keys()) < 2:
+        if len(ledger.acknowledged.keys() & small_objects("second", 2).keys()) < 2:
             wrong.append("what came after the restart was not taken")
         return wrong
 
