@@ -26,6 +26,7 @@ from orchestrator.domain.queue import LANES, queues_of
 from orchestrator.domain.result import derive_uid
 from orchestrator.rulebook import default_rules
 from orchestrator.service.operating import job_summary, newest_jobs
+from tests.receiver import is_owed
 from workers.numeric.phantom import limb
 
 if TYPE_CHECKING:
@@ -185,9 +186,13 @@ class House:
                 continue
         return found
 
-    def send(self, files: Sequence[Path], *, calling_ae: str = MODALITY) -> None:
+    def send(self, files: Sequence[Path], *, calling_ae: str = MODALITY, is_recorded: bool = True) -> None:
+        """Store files as a modality does and, unless said otherwise, wait until they are recorded."""
         results = store_files(files, host=LOOPBACK, port=self.dicom_port, called_ae="TENDON", calling_ae=calling_ae)
         assert [r.detail for r in results if r.outcome != "accepted"] == []
+        journal = Path(self.environment["TENDON_DATA_DIR"]) / "objects" / "journal"
+        if is_recorded:
+            self.until(lambda: not any(map(is_owed, journal.glob("*.pack"))))
 
     def restart_pacs(self) -> None:
         """The same archive on the same port."""

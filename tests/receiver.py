@@ -86,13 +86,13 @@ class Scp:
     def settle(self) -> None:
         """Wait until all that was taken in is recorded: then nothing of the journal is needed."""
         deadline = time.monotonic() + RECORDED_WITHIN_S
-        while any(_owes(path) for path in (self.folder / "data" / "objects" / "journal").glob("*.pack")):
+        while any(is_owed(path) for path in (self.folder / "data" / "objects" / "journal").glob("*.pack")):
             assert time.monotonic() < deadline, "what is in the journal is never recorded\n" + self.log()
             time.sleep(0.02)
 
 
-def _owes(pack: Path) -> bool:
-    """A pack of which nothing is needed has no mark of its use."""
+def is_owed(pack: Path) -> bool:
+    """Whether something in a pack is still to be recorded: else it has no mark of its use."""
     try:
         with pack.open("rb") as file:
             return any(file.read(24)[8:])

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.delivery import job_state
+from orchestrator.domain.errors import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,9 +81,11 @@ def change(
 
 
 def is_on_hold(job: Job, deliveries: Sequence[Delivery]) -> bool:
-    """Whether a job is held as a whole, and not only because some of its deliveries wait for their release."""
+    """Whether a job is held as a whole, and not only because some of its deliveries are, each for itself."""
     held = [delivery for delivery in deliveries if delivery.state == "held"]
-    only_waits = job_state(deliveries)[0] == "held" and all(delivery.waits_for_release for delivery in held)
+    only_waits = job_state(deliveries)[0] == "held" and all(
+        delivery.waits_for_release or delivery.code == Fault.IDENTITY_CHANGED.code for delivery in held
+    )
     return job.state == "held" and not only_waits
 
 

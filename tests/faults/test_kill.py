@@ -53,11 +53,11 @@ def test_a_worker_killed_in_mid_stage_is_replaced_and_the_stage_is_done_once(ten
     assert [s["attempt"] for s in job["stages"]] == [2, 1, 1]
 
 
-@pytest.mark.parametrize("moment", ["received", "leased", "delivering"])
+@pytest.mark.parametrize("moment", ["acknowledged", "recorded", "leased", "delivering"])
 def test_the_whole_system_killed_goes_on_where_it_was(tendon, tmp_path, moment):
     if moment == "delivering":
         tendon.pacs.stop()
-    tendon.send(write_limb_study(tmp_path / "study", with_region=False))
+    tendon.send(write_limb_study(tmp_path / "study", with_region=False), is_recorded=moment != "acknowledged")
     if moment == "leased":
         tendon.until(stage_is(tendon, "wait", "leased"))
     elif moment == "delivering":

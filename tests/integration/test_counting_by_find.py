@@ -17,7 +17,6 @@ from orchestrator.dicom import bounded, counting
 from orchestrator.dicom.archive import Archive
 from orchestrator.dicom.counting import FindCounter
 from orchestrator.dicom.listener import Listener
-from orchestrator.dicom.scp import StorageScp
 from orchestrator.dicom.scu import Peer, association_with, store_files
 from orchestrator.domain.delivery import Node
 from orchestrator.domain.errors import Fault, Refused, TendonError, Transient
@@ -30,6 +29,7 @@ from tests.dicom_peers import (
     eventually,
     free_port,
     listening,
+    scp_of,
     scripted,
     write_object,
 )
@@ -182,7 +182,7 @@ def test_a_node_that_takes_no_association_for_queries(answer, fault):
 
 
 def test_a_storage_scp_that_answers_no_queries_refuses():
-    with listening(StorageScp("PACS", LOOPBACK, 0, FakeReception())) as port:
+    with listening(scp_of(FakeReception(), "PACS")) as port:
         assert fault_of(lambda: count(port)) == REFUSED
 
 
