@@ -46,10 +46,11 @@ _EXPLICIT = (struct.Struct("<HH2sH"), struct.Struct(">HH2sH"))
 _IMPLICIT = (struct.Struct("<HHI"), struct.Struct(">HHI"))
 _LENGTH = (struct.Struct("<I"), struct.Struct(">I"))
 _STEPS_PER_CHECK = 256
-_INFLATE_STEP = 1 << 20
+_DEFLATED_STEP, _INFLATED_STEP = 1 << 16, 1 << 20
 
 ENDS_TOO_EARLY = "the data set ends too early"
 TOO_LONG = f"the header is longer than the {MAX_BYTES >> 20} MiB we read"
+TOO_SLOW = "the header takes longer to read than we allow"
 
 
 class Unreadable(Exception):
@@ -81,40 +82,44 @@ def elements(
     for what is broken, cut off or over a bound. Pixel data that ends too early is cut off too,
     whether it shows by its length or by a missing sequence delimiter.
     """
+    deadline = time.thread_time() + MAX_CPU_S
     if transfer_syntax_uid == DEFLATED:
-        data, size = _inflated(data)
+        data, size = _inflated(data, deadline)
     walk = _Walk(
         data,
         len(data) if size is None else size,
         wanted,
+        deadline,
         is_implicit=transfer_syntax_uid == IMPLICIT_LITTLE,
         is_big=transfer_syntax_uid == EXPLICIT_BIG,
     )
     return walk.run()
 
 
-def _inflated(data: bytes | memoryview) -> tuple[bytes, int]:
+def _inflated(data: bytes | memoryview, deadline: float) -> tuple[memoryview, int]:
     """The beginning of a deflated data set, and how long it is in all; what no header reaches is not kept."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     kept = bytearray()
     total = 0
     try:
-        for start in range(0, len(data), _INFLATE_STEP):
-            pending = data[start : start + _INFLATE_STEP]
+        for start in range(0, len(data), _DEFLATED_STEP):
+            pending = data[start : start + _DEFLATED_STEP]
             is_full = True
             while not inflater.eof and (pending or is_full):
-                piece = inflater.decompress(pending, _INFLATE_STEP)
-                pending, is_full = inflater.unconsumed_tail, len(piece) == _INFLATE_STEP
+                if time.thread_time() > deadline:
+                    raise Unreadable(TOO_SLOW)
+                piece = inflater.decompress(pending, _INFLATED_STEP)
+                pending, is_full = inflater.unconsumed_tail, len(piece) == _INFLATED_STEP
                 total += len(piece)
                 if total > MAX_BYTES:
                     raise Unreadable(f"the data set inflates to more than the {MAX_BYTES >> 20} MiB we read")
                 if len(kept) < MAX_HEADER_INFLATED:
                     kept += piece
+            if inflater.eof:
+                return memoryview(kept), total
     except zlib.error:
         raise Unreadable("the deflated data set is damaged") from None
-    if not inflater.eof:
-        raise Unreadable(ENDS_TOO_EARLY)
-    return bytes(kept), total
+    raise Unreadable(ENDS_TOO_EARLY)
 
 
 @dataclass(slots=True)
@@ -138,7 +143,16 @@ class _Level:
 class _Walk:
     """One walk: where it is, what it is inside of and what it has spent."""
 
-    def __init__(self, data: bytes | memoryview, size: int, wanted: Wanted, *, is_implicit: bool, is_big: bool) -> None:
+    def __init__(
+        self,
+        data: bytes | memoryview,
+        size: int,
+        wanted: Wanted,
+        deadline: float,
+        *,
+        is_implicit: bool,
+        is_big: bool,
+    ) -> None:
         self._data = data
         self._readable = min(len(data), MAX_BYTES)
         self._size = size
@@ -146,7 +160,7 @@ class _Walk:
         self._position = 0
         self._elements = 0
         self._steps = 0
-        self._deadline = time.thread_time() + MAX_CPU_S
+        self._deadline = deadline
         self._levels = [
             _Level(
                 is_sequence=False,
@@ -186,7 +200,7 @@ class _Walk:
     def _spend(self) -> None:
         self._steps += 1
         if self._steps % _STEPS_PER_CHECK == 0 and time.thread_time() > self._deadline:
-            raise Unreadable("the header takes longer to read than we allow")
+            raise Unreadable(TOO_SLOW)
 
     def _header(self, length: int) -> int:
         """The position of a header of so many bytes, which the walk now stands behind."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,13 @@ _ROI_CONTOURS, _CONTOURS, _CONTOUR_DATA = (0x30060039,), (0x30060039, 0x30060040
 _ROI_OBSERVATIONS, _REFERENCED_ROI, _INTERPRETED = (0x30060080,), 0x30060084, 0x300600A4
 _SERIES_UID, _FRAME_UID = 0x0020000E, 0x00200052
 
+MAX_REGIONS = 1000
+"""A structure set names each region on each series it may lie on: a small file can name very many."""
+TOO_MANY_REGIONS = f"the data set names more than the {MAX_REGIONS} regions we read"
+
 _TEXT_BYTES, _NUMBER_BYTES = 4096, 512
+_NAME_BYTES, _KEY_BYTES = 512, 128
+"""Of what there is one of in each item: there may be very many items."""
 _SHORT_TAGS = (
     *_CODES.values(),
     *(tag for moment in _MOMENTS for tag in moment),
@@ -88,16 +95,16 @@ _SHORT_TAGS = (
 )
 _WANTED: Mapping[tuple[int, ...], Mapping[int, int]] = {
     (): dict.fromkeys(_TEXTS.values(), _TEXT_BYTES) | dict.fromkeys(_SHORT_TAGS, _NUMBER_BYTES),
-    _PROCEDURE_CODES: {_CODE_VALUE: _NUMBER_BYTES, _LONG_CODE_VALUE: _NUMBER_BYTES},
-    _SPECIES_CODES: {_CODE_MEANING: _TEXT_BYTES},
-    _REFERENCED_SERIES: {_SERIES_UID: _NUMBER_BYTES},
-    _SEGMENTS: {_SEGMENT_NUMBER: _NUMBER_BYTES, _SEGMENT_LABEL: _TEXT_BYTES},
-    _FRAMES_OF_REFERENCE: {_FRAME_UID: _NUMBER_BYTES},
-    _RT_SERIES: {_SERIES_UID: _NUMBER_BYTES},
-    _ROIS: {_ROI_NUMBER: _NUMBER_BYTES, _ROI_FRAME: _NUMBER_BYTES, _ROI_NAME: _TEXT_BYTES},
-    _ROI_CONTOURS: {_REFERENCED_ROI: _NUMBER_BYTES},
+    _PROCEDURE_CODES: {_CODE_VALUE: _KEY_BYTES, _LONG_CODE_VALUE: _NUMBER_BYTES},
+    _SPECIES_CODES: {_CODE_MEANING: _NAME_BYTES},
+    _REFERENCED_SERIES: {_SERIES_UID: _KEY_BYTES},
+    _SEGMENTS: {_SEGMENT_NUMBER: _KEY_BYTES, _SEGMENT_LABEL: _NAME_BYTES},
+    _FRAMES_OF_REFERENCE: {_FRAME_UID: _KEY_BYTES},
+    _RT_SERIES: {_SERIES_UID: _KEY_BYTES},
+    _ROIS: {_ROI_NUMBER: _KEY_BYTES, _ROI_FRAME: _KEY_BYTES, _ROI_NAME: _NAME_BYTES},
+    _ROI_CONTOURS: {_REFERENCED_ROI: _KEY_BYTES},
     _CONTOURS: {_CONTOUR_DATA: 1},
-    _ROI_OBSERVATIONS: {_REFERENCED_ROI: _NUMBER_BYTES, _INTERPRETED: _NUMBER_BYTES},
+    _ROI_OBSERVATIONS: {_REFERENCED_ROI: _KEY_BYTES, _INTERPRETED: _KEY_BYTES},
 }
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -117,7 +124,7 @@ def read_header(
 
     UIDs given empty are taken from the data set. `size` is the data set's whole length where
     `data_set` is only its beginning. A data set that ends within an element, pixel data included,
-    is unreadable; so is one over a bound of `orchestrator.dicom.elements`.
+    is unreadable; so is one over a bound of `orchestrator.dicom.elements`, or with too many regions.
     """
     facts = _Facts()
     unreadable = ""
@@ -126,6 +133,9 @@ def read_header(
             facts.add(element)
     except Unreadable as reason:
         unreadable = str(reason)
+    regions = tuple(islice(chain(_rois(facts), _segments(facts)), MAX_REGIONS + 1))
+    if len(regions) > MAX_REGIONS:
+        unreadable = unreadable or TOO_MANY_REGIONS
     return Header(
         sop_class_uid=sop_class_uid or facts.code(_SOP_CLASS),
         sop_instance_uid=sop_instance_uid or facts.code(_SOP_INSTANCE),
@@ -133,7 +143,7 @@ def read_header(
         unreadable=unreadable,
         **_identity(facts),
         **_image(facts, is_lossy=transfer_syntax_uid in LOSSY_SYNTAXES),
-        regions=tuple(_rois(facts)) + tuple(_segments(facts)),
+        regions=regions[:MAX_REGIONS],
     )
 
 
@@ -277,15 +287,20 @@ def _rois(facts: _Facts) -> Iterator[RegionFact]:
     drawn = {
         _ascii(item[_REFERENCED_ROI].value) for items, item in facts.items(_ROI_CONTOURS) if items[0] in drawn_items
     }
+    shown = drawn - outlines
     frames = {items[0]: _ascii(item[_FRAME_UID].value) for items, item in facts.items(_FRAMES_OF_REFERENCE)}
-    series = [(_ascii(item[_SERIES_UID].value), frames.get(items[0], "")) for items, item in facts.items(_RT_SERIES)]
+    series = [(frames.get(items[0], ""), _ascii(item[_SERIES_UID].value)) for items, item in facts.items(_RT_SERIES)]
+    of_frame: dict[str, list[str]] = {}
+    for frame, uid in series:
+        of_frame.setdefault(frame, []).append(uid)
+    everywhere = [uid for _, uid in series]
     for _, item in facts.items(_ROIS):
         number = _ascii(item[_ROI_NUMBER].value) if _ROI_NUMBER in item else ""
-        if number not in drawn - outlines:
+        if number not in shown:
             continue
         name = region_name(facts.text(item[_ROI_NAME].value) if _ROI_NAME in item else "")
         frame = _ascii(item[_ROI_FRAME].value) if _ROI_FRAME in item else ""
-        on = [uid for uid, series_frame in series if not frame or series_frame == frame]
+        on = of_frame.get(frame) if frame else everywhere
         yield from (RegionFact(name, "rtstruct", uid) for uid in on or (None,))
 
 
