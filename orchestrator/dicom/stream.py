@@ -21,7 +21,13 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from orchestrator.dicom import bounded
 from orchestrator.dicom.bounded import BoundedDul
-from orchestrator.dicom.pdata import MalformedError, PDataReader, command_elements, store_response
+from orchestrator.dicom.pdata import (
+    SHORTEST_PDU_BYTES,
+    MalformedError,
+    PDataReader,
+    command_elements,
+    store_response,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,9 +99,10 @@ class _Checkpoint(Event):
 class _Object:
     """One C-STORE request being answered."""
 
-    def __init__(self, request: dict[int, bytes], context_id: int) -> None:
+    def __init__(self, request: dict[int, bytes], context_id: int, longest_answer_bytes: int) -> None:
         self.request = request
         self.context_id = context_id
+        self.longest_answer_bytes = longest_answer_bytes
         self.arriving: Arriving | None = None
         self.status = 0
         self.size_bytes = 0
@@ -295,7 +302,10 @@ class StreamDul(BoundedDul):
             self._pass_on(fragment.context_id, 3, command_set)
 
     def _opened(self, request: dict[int, bytes], context_id: int, transfer_syntax_uid: str) -> _Object:
-        opened = _Object(request, context_id)
+        longest_answer_bytes = self.assoc.dimse.maximum_pdu_size
+        if longest_answer_bytes < SHORTEST_PDU_BYTES:
+            raise MalformedError
+        opened = _Object(request, context_id, longest_answer_bytes)
         sop_class_uid, sop_instance_uid = (_text(request[element]) for element in (_CLASS, _INSTANCE))
         opened.arriving = opened.attempt(
             lambda: self._begin(self.assoc, sop_class_uid, sop_instance_uid, transfer_syntax_uid), self._status_of
@@ -322,7 +332,9 @@ class StreamDul(BoundedDul):
             arrived.status = arrived.status or _CANNOT_UNDERSTAND
         elif kept is not None:
             arrived.attempt(kept.finish, self._status_of)
-        self.socket.send(store_response(arrived.request, arrived.context_id, arrived.status))
+        self.socket.send(
+            store_response(arrived.request, arrived.context_id, arrived.status, arrived.longest_answer_bytes)
+        )
 
     def _pass_on(self, context_id: int, control: int, part: bytes) -> None:
         """Another message is pynetdicom's."""
