@@ -150,6 +150,7 @@ class StreamDul(BoundedDul):
         self._held = 0
         self._began_s = 0.0
         self._command = bytearray()
+        self._command_context_id = 0
         self._object: _Object | None = None
 
     def attend(self, dimse: DIMSEServiceProvider) -> None:
@@ -280,12 +281,17 @@ class StreamDul(BoundedDul):
     def _take(self, fragment: Fragment) -> None:
         if fragment.is_command:
             self._take_command(fragment)
+        elif self._command:
+            raise MalformedError
         elif self._object is None:
             self._pass_on(fragment.context_id, int(fragment.is_last) << 1, bytes(fragment.part))
         else:
             self._take_data(self._object, fragment)
 
     def _take_command(self, fragment: Fragment) -> None:
+        if self._command and fragment.context_id != self._command_context_id:
+            raise MalformedError
+        self._command_context_id = fragment.context_id
         self._command += fragment.part
         if self._object is not None or len(self._command) > bounded.MAXIMUM_COMMAND_BYTES:
             raise MalformedError
