@@ -35,6 +35,8 @@ MAXIMUM_OBJECT_BYTES = 16 << 30
 MAXIMUM_HELD_BYTES = 2 << 30
 """Of an object where it is not streamed but held in memory."""
 MAXIMUM_ANSWER_BYTES = 1 << 20
+MAXIMUM_UNANSWERED = 16
+"""Requests sent ahead: without asynchronous operations negotiated one is the rule (PS3.7 D.3.3.3)."""
 FIRST_PDU_S = 10.0
 PDU_S = 30.0
 IDLE_S = 300.0
@@ -203,7 +205,7 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
         return min(super().maximum_pdu_size or MAXIMUM_PDU_BYTES, MAXIMUM_PDU_BYTES)
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take fragments; a message too large or not DIMSE ends the association."""
+        """Take fragments; a message too large or not DIMSE ends the association, and so do too many at once."""
         try:
             for _, fragment in primitive.presentation_data_value_list:
                 part = fragment[0] & 1
@@ -216,6 +218,8 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self._give_up()
         if self.message is None:
             self._room_bytes = self._new_room()
+            if self.assoc.is_acceptor and self.msg_queue.qsize() > MAXIMUM_UNANSWERED:
+                self._give_up()
 
     def get_msg(self, block: bool = False) -> Any:  # noqa: FBT001, FBT002 - pynetdicom's own signature
         """The next message. An acceptor ends the association for what is no request.

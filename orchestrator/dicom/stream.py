@@ -268,7 +268,7 @@ class StreamDul(BoundedDul):
             self._held = len(rest)
             if self._is_overdue():
                 raise MalformedError
-            if not (self.to_provider_queue.empty() and self._is_readable(0.0)):
+            if not (self.to_provider_queue.empty() and self.event_queue.empty() and self._is_readable(0.0)):
                 return
 
     def _hand_on(self, data: memoryview) -> int:
@@ -343,10 +343,12 @@ class StreamDul(BoundedDul):
         )
 
     def _pass_on(self, context_id: int, control: int, part: bytes) -> None:
-        """Another message is pynetdicom's."""
+        """Another message is pynetdicom's. Raises MalformedError where that was one too many, or none."""
         primitive = P_DATA()
         primitive.presentation_data_value_list = [[context_id, bytes([control]) + part]]
         self.assoc.dimse.receive_primitive(primitive)
+        if self.socket.broke_limit:
+            raise MalformedError
 
     def _break_off(self) -> None:
         """The peer broke a limit: A-ABORT, and nothing of it is read any more."""
