@@ -11,7 +11,7 @@ from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from orchestrator.dicom.elements import DEFLATED
+from orchestrator.dicom.elements import DEFLATED_SYNTAXES
 from orchestrator.dicom.elements import EXPLICIT_BIG as BIG
 from orchestrator.dicom.elements import EXPLICIT_LITTLE as EXPLICIT
 from orchestrator.dicom.elements import IMPLICIT_LITTLE as IMPLICIT
@@ -70,14 +70,14 @@ def a_header(**more) -> Dataset:
 
 def encoded(data_set: Dataset, syntax: str, pixels: bytes | None = bytes(64)) -> bytes:
     if pixels is not None:
-        is_encapsulated = syntax not in (IMPLICIT, EXPLICIT, DEFLATED, BIG)
+        is_encapsulated = syntax not in (IMPLICIT, EXPLICIT, BIG, *DEFLATED_SYNTAXES)
         data_set.PixelData = encapsulate([pixels]) if is_encapsulated else pixels
         data_set["PixelData"].VR = "OB" if is_encapsulated else "OW"
         data_set["PixelData"].is_undefined_length = is_encapsulated
     target = DicomBytesIO()
     target.is_little_endian, target.is_implicit_VR = syntax != BIG, syntax == IMPLICIT
     write_dataset(target, data_set)
-    if syntax != DEFLATED:
+    if syntax not in DEFLATED_SYNTAXES:
         return target.getvalue()
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return deflater.compress(target.getvalue()) + deflater.flush()

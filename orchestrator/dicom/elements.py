@@ -24,6 +24,8 @@ IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+DEFLATED_SYNTAXES = frozenset({DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+"""Those whose whole data set is deflated: also JPIP and JPIP HTJ2K Referenced Deflate (PS3.5 A.5, A.7)."""
 
 MAX_BYTES = 64 << 20
 MAX_HEADER_INFLATED = 16 << 20
@@ -83,7 +85,7 @@ def elements(
     whether it shows by its length or by a missing sequence delimiter.
     """
     deadline = time.thread_time() + MAX_CPU_S
-    if transfer_syntax_uid == DEFLATED:
+    if transfer_syntax_uid in DEFLATED_SYNTAXES:
         data, size = _inflated(data, deadline)
     walk = _Walk(
         data,

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.dicom.author import Drawing, StudyIdentity, write_ct, write_rtstruct
+from orchestrator.dicom.elements import DEFLATED_SYNTAXES
 from orchestrator.dicom.facts import read_file_header
 from orchestrator.dicom.part10 import part10_prefix, read_part10
 from orchestrator.dicom.text import decode
@@ -23,7 +24,6 @@ from orchestrator.domain.study import Header, Patient, RegionFact
 from tests.headers import (
     BIG,
     CT,
-    DEFLATED,
     EXPLICIT,
     IMPLICIT,
     ITEM,
@@ -53,7 +53,7 @@ IDENTITY = StudyIdentity(
     laterality="L",
 )
 CODE = implicit(0x00080100, b"24725-4 ")
-SYNTAXES = [IMPLICIT, EXPLICIT, BIG, DEFLATED, JPEG_LOSSLESS, JPEG_BASELINE]
+SYNTAXES = [IMPLICIT, EXPLICIT, BIG, *sorted(DEFLATED_SYNTAXES), JPEG_LOSSLESS, JPEG_BASELINE]
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
