@@ -173,39 +173,47 @@ def free_port() -> int:
 # PS3.8 by hand
 
 
-def _pdu(kind: int, body: bytes) -> bytes:
+def pdu(kind: int, body: bytes) -> bytes:
     return struct.pack(">BxL", kind, len(body)) + body
 
 
-def _item(kind: int, body: bytes) -> bytes:
+def item(kind: int, body: bytes) -> bytes:
     return struct.pack(">BxH", kind, len(body)) + body
 
 
-def associate_rq(called: str, calling: str = "RAW", contexts: tuple[tuple[str, str], ...] = ((CT, EXPLICIT),)) -> bytes:
+def associate_rq(
+    called: str,
+    calling: str = "RAW",
+    contexts: tuple[tuple[str, str], ...] = ((CT, EXPLICIT),),
+    *,
+    maximum_bytes: int = 16384,
+    user_items: bytes = b"",
+) -> bytes:
     """A-ASSOCIATE-RQ; context k has the id 2k + 1."""
     body = struct.pack(">H2x16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
-    body += _item(0x10, b"1.2.840.10008.3.1.1.1")
+    body += item(0x10, b"1.2.840.10008.3.1.1.1")
     for k, (abstract, transfer) in enumerate(contexts):
-        syntaxes = _item(0x30, abstract.encode()) + _item(0x40, transfer.encode())
-        body += _item(0x20, struct.pack(">B3x", 2 * k + 1) + syntaxes)
-    return _pdu(1, body + _item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3.4.5")))
+        syntaxes = item(0x30, abstract.encode()) + item(0x40, transfer.encode())
+        body += item(0x20, struct.pack(">B3x", 2 * k + 1) + syntaxes)
+    user = item(0x51, struct.pack(">L", maximum_bytes)) + item(0x52, b"1.2.3.4.5") + user_items
+    return pdu(1, body + item(0x50, user))
 
 
 def associate_ac(result: int = 0, transfer: str = EXPLICIT, maximum_bytes: int = 16384) -> bytes:
     """A-ASSOCIATE-AC with one presentation context of id 1: 0 accepts, 3 knows no such class, 4 no such syntax."""
-    body = struct.pack(">H2x16s16s32x", 1, b" " * 16, b" " * 16) + _item(0x10, b"1.2.840.10008.3.1.1.1")
-    body += _item(0x21, struct.pack(">BxBx", 1, result) + _item(0x40, transfer.encode()))
-    user = _item(0x51, struct.pack(">L", maximum_bytes)) + _item(0x52, b"1.2.3.4.5")
-    return _pdu(2, body + _item(0x50, user))
+    body = struct.pack(">H2x16s16s32x", 1, b" " * 16, b" " * 16) + item(0x10, b"1.2.840.10008.3.1.1.1")
+    body += item(0x21, struct.pack(">BxBx", 1, result) + item(0x40, transfer.encode()))
+    user = item(0x51, struct.pack(">L", maximum_bytes)) + item(0x52, b"1.2.3.4.5")
+    return pdu(2, body + item(0x50, user))
 
 
 def associate_rj(result: int, source: int, reason: int) -> bytes:
-    return _pdu(3, struct.pack(">xBBB", result, source, reason))
+    return pdu(3, struct.pack(">xBBB", result, source, reason))
 
 
 def p_data(control: int, data: bytes, context_id: int = 1) -> bytes:
     """One fragment: bit 0 of `control` says command, bit 1 last."""
-    return _pdu(4, struct.pack(">LBB", len(data) + 2, context_id, control) + data)
+    return pdu(4, struct.pack(">LBB", len(data) + 2, context_id, control) + data)
 
 
 def command(field_code: int, *elements: tuple[int, bytes]) -> bytes:

@@ -22,6 +22,8 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import AssociationSocket
 
+from orchestrator.dicom.negotiation import understood
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,6 +45,7 @@ IDLE_S = 300.0
 ANSWER_S = 60.0
 
 _HEADER = struct.Struct(">BxL")
+_NEGOTIATION = (1, 2)
 _LONGEST_PDU = {
     1: MAXIMUM_NEGOTIATION_BYTES,
     2: MAXIMUM_NEGOTIATION_BYTES,
@@ -177,6 +180,9 @@ class BoundedDul(DULServiceProvider):  # type: ignore[misc]
 
     def attend(self, dimse: DIMSEServiceProvider) -> None:
         """Know the layer above."""
+
+    def _decode_pdu(self, bytestream: bytearray) -> Any:
+        return super()._decode_pdu(understood(bytes(bytestream)) if bytestream[0] in _NEGOTIATION else bytestream)
 
     def run_reactor(self) -> None:
         """Run until the association's end, and never print a traceback for it."""
