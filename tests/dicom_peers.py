@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,11 +17,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from orchestrator.dicom.pdata import command_elements
 from orchestrator.domain.errors import Fault, Refused, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 CT = str(CTImageStorage)
 EXPLICIT = str(ExplicitVRLittleEndian)
@@ -225,15 +226,22 @@ def command(field_code: int, *elements: tuple[int, bytes]) -> bytes:
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 
 
-def store_rq(sop_instance_uid: str = "1.2.3.4", sop_class_uid: str = CT, *, data_set_type: int = 1) -> bytes:
+def store_rq(
+    sop_instance_uid: str = "1.2.3.4",
+    sop_class_uid: str = CT,
+    *,
+    data_set_type: int = 1,
+    message_id: bytes = b"\x01\x00",
+    priority: int = 0,
+) -> bytes:
     def padded(text: str) -> bytes:
         return text.encode() + b"\0" * (len(text) % 2)
 
     return command(
         0x0001,
         (0x0002, padded(sop_class_uid)),
-        (0x0110, struct.pack("<H", 1)),
-        (0x0700, struct.pack("<H", 0)),
+        (0x0110, message_id),
+        (0x0700, struct.pack("<H", priority)),
         (0x0800, struct.pack("<H", data_set_type)),
         (0x1000, padded(sop_instance_uid)),
     )
@@ -252,6 +260,32 @@ def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
         return 0, b""
     kind, length = struct.unpack(">BxL", header)
     return kind, _read(connection, length)
+
+
+def read_command(connection: socket.socket) -> dict[int, bytes]:
+    """The elements of the next command set, of however many fragments."""
+    command_set, is_last = b"", False
+    while not is_last:
+        kind, body = read_pdu(connection)
+        assert kind == 4
+        is_last = bool(body[5] & 2)
+        command_set += body[6:]
+    return command_elements(command_set)
+
+
+def read_status(connection: socket.socket) -> int:
+    """The status of the next response."""
+    return int.from_bytes(read_command(connection)[0x0900], "little")
+
+
+def echo_rq(context_id: int = 3, *, message_id: int = 1) -> bytes:
+    named = ((0x0002, ECHO.encode() + b"\0"), (0x0110, struct.pack("<H", message_id)), (0x0800, b"\x01\x01"))
+    return p_data(3, command(0x0030, *named), context_id)
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def _read(connection: socket.socket, count: int) -> bytes:

@@ -66,7 +66,7 @@ class Arriving(Protocol):
 
 
 class _SignallingQueue(queue.Queue[Any]):
-    """Tells somebody of each item."""
+    """Tells somebody of each item, and again as long as there are more."""
 
     def __init__(self, signal: Callable[[], None]) -> None:
         super().__init__()
@@ -75,6 +75,12 @@ class _SignallingQueue(queue.Queue[Any]):
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
         super().put(item, block, timeout)
         self._signal()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+        item = super().get(block, timeout)
+        if not self.empty():
+            self._signal()
+        return item
 
 
 class _Checkpoint(Event):
@@ -347,7 +353,7 @@ class StreamDul(BoundedDul):
         primitive = P_DATA()
         primitive.presentation_data_value_list = [[context_id, bytes([control]) + part]]
         self.assoc.dimse.receive_primitive(primitive)
-        if self.socket.broke_limit:
+        if not self.event_queue.empty():
             raise MalformedError
 
     def _break_off(self) -> None:

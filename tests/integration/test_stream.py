@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 import time
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 
 import pynetdicom
 import pytest
@@ -27,22 +25,20 @@ from tests.dicom_peers import (
     RELEASE,
     FakeReception,
     associate_rq,
-    command,
     connected,
+    descriptors,
+    echo_rq,
     eventually,
     listening,
     p_data,
     read_pdu,
+    read_status,
     store_rq,
 )
 
 ANSWERED, RELEASED = 4, 6
 BOTH = ((CT, EXPLICIT), (ECHO, "1.2.840.10008.1.2"))
 DATA = bytes(k * 31 % 251 for k in range(5000))
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def scp_of(reception: FakeReception) -> StorageScp:
@@ -55,21 +51,9 @@ def established(connection: socket.socket) -> socket.socket:
     return connection
 
 
-def status_of(connection: socket.socket) -> int:
-    kind, body = read_pdu(connection)
-    assert kind == ANSWERED
-    at = body.index(struct.pack("<HHL", 0, 0x0900, 2))
-    return int.from_bytes(body[at + 8 : at + 10], "little")
-
-
 def fragments(data: bytes, longest: int) -> bytes:
     starts = range(0, len(data), longest)
     return b"".join(p_data(2 if at + longest >= len(data) else 0, data[at : at + longest]) for at in starts)
-
-
-def echo_rq() -> bytes:
-    named = ((0x0002, ECHO.encode() + b"\0"), (0x0110, b"\x01\x00"), (0x0800, b"\x01\x01"))
-    return p_data(3, command(0x0030, *named), context_id=3)
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["streamed", "the plain way"])
@@ -79,7 +63,7 @@ def test_an_object_is_kept_byte_for_byte(monkeypatch, is_known):
     reception = FakeReception()
     with listening(scp_of(reception)) as port, connected(port) as connection:
         established(connection).sendall(p_data(3, store_rq("1.2.3.9")) + fragments(DATA, 900))
-        assert status_of(connection) == 0
+        assert read_status(connection) == 0
     assert reception.stored == [(CT, "1.2.3.9", EXPLICIT, DATA)]
 
 
@@ -94,7 +78,7 @@ def test_whatever_the_network_cuts_is_put_together(one_listener, cuts, longest):
         established(connection).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for start, end in pairwise(edges):
             connection.sendall(sent[start:end])
-        assert status_of(connection) == 0
+        assert read_status(connection) == 0
     assert [data for *_, data in reception.stored] == [DATA]
 
 
@@ -111,9 +95,9 @@ def test_objects_and_echoes_follow_one_another_on_one_association():
         established(connection)
         for number in range(3):
             connection.sendall(p_data(3, store_rq(f"1.2.3.{number}")) + fragments(DATA, 2000))
-            assert status_of(connection) == 0
+            assert read_status(connection) == 0
             connection.sendall(echo_rq())
-            assert status_of(connection) == 0
+            assert read_status(connection) == 0
         connection.sendall(RELEASE)
         assert read_pdu(connection)[0] == RELEASED
     assert [uid for _, uid, _, _ in reception.stored] == ["1.2.3.0", "1.2.3.1", "1.2.3.2"]
@@ -125,7 +109,7 @@ def test_requests_sent_ahead_are_answered_in_their_order():
     with listening(scp_of(reception)) as port, connected(port) as connection:
         requests = [p_data(3, store_rq(f"1.2.3.{number}")) + fragments(DATA, 700) for number in range(4)]
         established(connection).sendall(b"".join(requests) + RELEASE)
-        assert [status_of(connection) for _ in requests] == [0] * 4
+        assert [read_status(connection) for _ in requests] == [0] * 4
         assert read_pdu(connection)[0] == RELEASED
     assert [data for *_, data in reception.stored] == [DATA] * 4
 
@@ -156,7 +140,7 @@ def test_a_failure_on_the_way_is_answered_once_the_object_has_come_and_the_next_
         established(connection)
         for uid, status in (("1.2.3.1", 0xA700), ("1.2.3.2", 0)):
             connection.sendall(p_data(3, store_rq(uid)) + fragments(DATA, 1000))
-            assert status_of(connection) == status
+            assert read_status(connection) == status
     assert [uid for _, uid, _, _ in reception.stored] == ["1.2.3.2"]
     assert reception.dropped == 1
 
@@ -202,7 +186,7 @@ def test_idle_associations_sleep_until_something_comes(monkeypatch):
         assert awake == []
         for connection in connections:
             connection.sendall(echo_rq())
-            assert status_of(connection) == 0
+            assert read_status(connection) == 0
             connection.close()
 
 
