@@ -8,7 +8,9 @@ its own association without a traceback. The names pynetdicom keeps private hold
 from __future__ import annotations
 
 import logging
+import select
 import socket
+import ssl
 import struct
 import time
 import warnings
@@ -130,8 +132,16 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read."""
-        return bool(self.ahead) or bool(super().ready)
+        """Whether there is something to read; asked by poll, since select knows no descriptor above 1023."""
+        if self.ahead or self.socket is None or not self._is_connected:
+            return bool(self.ahead)
+        poll = select.poll()
+        try:
+            poll.register(self.socket, select.POLLIN)
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")
+            return False
+        return bool(poll.poll(0)) or (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0)
 
     def hang_up(self) -> None:
         """End the connection from another thread; the reading thread sees it end and closes it."""

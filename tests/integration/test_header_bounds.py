@@ -8,9 +8,10 @@ import zlib
 import pytest
 
 from orchestrator.dicom import elements as walk
+from orchestrator.dicom.elements import DEFLATED
 from orchestrator.dicom.facts import MAX_REGIONS
 from orchestrator.domain.study import RegionFact
-from tests.headers import DEFLATED, EXPLICIT, IMPLICIT, ITEM, ITEM_END, SEQUENCE_END, explicit, implicit, read
+from tests.headers import EXPLICIT, IMPLICIT, ITEM, ITEM_END, SEQUENCE_END, explicit, implicit, read
 
 
 def nested(depth: int) -> bytes:
