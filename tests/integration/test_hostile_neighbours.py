@@ -142,7 +142,7 @@ def test_honest_neighbours_are_served_beside_many_that_are_not(at_rest):
         at_rest.echo()
         for _ in range(1000):
             idle = held.enter_context(socket.socket())
-            idle.setblocking(False)
+            idle.settimeout(0.0)
             idle.connect_ex((LOOPBACK, at_rest.port))
         at_rest.echo()
         half = associate_rq(ME, ME)[:100]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
+from pathlib import Path
 
 import pynetdicom
 import pytest
@@ -200,6 +203,22 @@ def test_no_thread_and_no_descriptor_is_left_of_many_associations():
             with connected(port) as connection:
                 established(connection).sendall(p_data(3, store_rq()) + fragments(DATA, 900)[: 100 * number])
         assert eventually(lambda: descriptors() <= before)
+
+
+def test_descriptors_above_1023_are_read_too():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    reception = FakeReception()
+    with ExitStack() as held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1024):
+            held.enter_context(Path(os.devnull).open())
+        with listening(scp_of(reception)) as port, connected(port) as connection:
+            DicomSender("CT1").echo(LOOPBACK, port, "TENDON")
+            established(connection).sendall(p_data(3, store_rq()) + p_data(2, DATA) + RELEASE)
+            assert read_status(connection) == 0
+            assert read_pdu(connection)[0] == RELEASED
+            assert connection.fileno() > 1023
 
 
 def test_the_private_names_it_leans_on_are_those_of_the_installed_version():
