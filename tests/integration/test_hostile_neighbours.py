@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sqlite3
 import struct
 import subprocess
 import zlib
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,11 @@ class Scp:
     @property
     def files(self) -> set[Path]:
         return {path for path in (self.data / "objects").rglob("*") if path.is_file()}
+
+    def records(self, sop_instance_uid: str) -> int:
+        with closing(sqlite3.connect(f"file:{self.data / 'tendon.db'}?mode=ro", uri=True)) as database:
+            asked = database.execute("SELECT count(*) FROM instances WHERE sop_instance_uid = ?", (sop_instance_uid,))
+            return int(asked.fetchone()[0])
 
     def echo(self) -> None:
         """An honest one; it raises where it is not answered in time."""
@@ -241,3 +247,4 @@ def test_what_breaks_off_in_mid_object_leaves_no_file_and_no_descriptor(at_rest,
         elif end != "loss":
             connection.sendall({"abort": ABORT, "release": b"\x05\0\0\0\0\4\0\0\0\0"}.get(end, p_data(0, bytes(9))[:9]))
     assert eventually(lambda: at_rest.files == before)
+    assert at_rest.records("1.2.3.4") == 0
