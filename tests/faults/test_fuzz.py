@@ -17,7 +17,7 @@ from tests.faults.fuzz.mutate import mutated
 from tests.faults.fuzz.target import NAMES, Guarded, Target, TooCostlyError
 
 ROOT = Path(__file__).parents[2]
-EXECUTIONS = {"pdata": 8000, "association": 2500, "command": 30_000, "header": 4000}
+EXECUTIONS = {"pdata": 6000, "association": 2500, "command": 20_000, "header": 4000}
 HARM = b"\xde\xad"
 
 
