@@ -125,7 +125,7 @@ def test_a_peer_that_takes_no_answer_stores_nothing(port, reception, maximum_byt
 @pytest.mark.parametrize(
     "mixture",
     [
-        p_data(1, store_rq()[:30]) + p_data(3, store_rq()[30:], context_id=5) + p_data(2, DATA),
+        p_data(1, store_rq()[:30]) + p_data(3, store_rq()[30:], context_id=5) + p_data(2, DATA, context_id=5),
         p_data(1, store_rq()[:30]) + p_data(2, DATA),
         p_data(3, store_rq()) + p_data(2, DATA, context_id=5),
         p_data(3, store_rq()) + p_data(0, DATA) + p_data(3, store_rq("1.2.9")) + p_data(2, DATA),
