@@ -27,8 +27,10 @@ check: $(VENV)/.installed-test  ## style, types and import rules
 bench: $(VENV)/.installed-test  ## measure the hot paths against their peers
 	$(BIN)/python -m tests.benchmarks
 
-campaign: $(VENV)/.installed-test  ## break everything that can break for HOURS (6) and judge what is left
+campaign: $(VENV)/.installed-test  ## fuzz what takes bytes, then break everything that can break for HOURS (6)
 	tests/install-programs
+	$(PIP_INSTALL) --editable '.[workers,test,campaign]'
+	$(BIN)/python -m tests.faults.fuzz all
 	$(BIN)/python -m tests.faults.campaign --hours $(HOURS)
 
 clean:

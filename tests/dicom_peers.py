@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,13 +17,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from orchestrator.dicom.pdata import command_elements
 from orchestrator.dicom.scp import StorageScp
 from orchestrator.domain.admission import NotAdmitted, Rejection
 from orchestrator.domain.errors import Fault, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from orchestrator.domain.admission import Caller
 
@@ -202,39 +203,47 @@ def free_port() -> int:
 # PS3.8 by hand
 
 
-def _pdu(kind: int, body: bytes) -> bytes:
+def pdu(kind: int, body: bytes) -> bytes:
     return struct.pack(">BxL", kind, len(body)) + body
 
 
-def _item(kind: int, body: bytes) -> bytes:
+def item(kind: int, body: bytes) -> bytes:
     return struct.pack(">BxH", kind, len(body)) + body
 
 
-def associate_rq(called: str, calling: str = "RAW", contexts: tuple[tuple[str, str], ...] = ((CT, EXPLICIT),)) -> bytes:
+def associate_rq(
+    called: str,
+    calling: str = "RAW",
+    contexts: tuple[tuple[str, str], ...] = ((CT, EXPLICIT),),
+    *,
+    maximum_bytes: int = 16384,
+    user_items: bytes = b"",
+) -> bytes:
     """A-ASSOCIATE-RQ; context k has the id 2k + 1."""
     body = struct.pack(">H2x16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
-    body += _item(0x10, b"1.2.840.10008.3.1.1.1")
+    body += item(0x10, b"1.2.840.10008.3.1.1.1")
     for k, (abstract, transfer) in enumerate(contexts):
-        syntaxes = _item(0x30, abstract.encode()) + _item(0x40, transfer.encode())
-        body += _item(0x20, struct.pack(">B3x", 2 * k + 1) + syntaxes)
-    return _pdu(1, body + _item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3.4.5")))
+        syntaxes = item(0x30, abstract.encode()) + item(0x40, transfer.encode())
+        body += item(0x20, struct.pack(">B3x", 2 * k + 1) + syntaxes)
+    user = item(0x51, struct.pack(">L", maximum_bytes)) + item(0x52, b"1.2.3.4.5") + user_items
+    return pdu(1, body + item(0x50, user))
 
 
 def associate_ac(result: int = 0, transfer: str = EXPLICIT, maximum_bytes: int = 16384) -> bytes:
     """A-ASSOCIATE-AC with one presentation context of id 1: 0 accepts, 3 knows no such class, 4 no such syntax."""
-    body = struct.pack(">H2x16s16s32x", 1, b" " * 16, b" " * 16) + _item(0x10, b"1.2.840.10008.3.1.1.1")
-    body += _item(0x21, struct.pack(">BxBx", 1, result) + _item(0x40, transfer.encode()))
-    user = _item(0x51, struct.pack(">L", maximum_bytes)) + _item(0x52, b"1.2.3.4.5")
-    return _pdu(2, body + _item(0x50, user))
+    body = struct.pack(">H2x16s16s32x", 1, b" " * 16, b" " * 16) + item(0x10, b"1.2.840.10008.3.1.1.1")
+    body += item(0x21, struct.pack(">BxBx", 1, result) + item(0x40, transfer.encode()))
+    user = item(0x51, struct.pack(">L", maximum_bytes)) + item(0x52, b"1.2.3.4.5")
+    return pdu(2, body + item(0x50, user))
 
 
 def associate_rj(result: int, source: int, reason: int) -> bytes:
-    return _pdu(3, struct.pack(">xBBB", result, source, reason))
+    return pdu(3, struct.pack(">xBBB", result, source, reason))
 
 
 def p_data(control: int, data: bytes, context_id: int = 1) -> bytes:
     """One fragment: bit 0 of `control` says command, bit 1 last."""
-    return _pdu(4, struct.pack(">LBB", len(data) + 2, context_id, control) + data)
+    return pdu(4, struct.pack(">LBB", len(data) + 2, context_id, control) + data)
 
 
 def command(field_code: int, *elements: tuple[int, bytes]) -> bytes:
@@ -246,15 +255,22 @@ def command(field_code: int, *elements: tuple[int, bytes]) -> bytes:
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 
 
-def store_rq(sop_instance_uid: str = "1.2.3.4", sop_class_uid: str = CT, *, data_set_type: int = 1) -> bytes:
+def store_rq(
+    sop_instance_uid: str = "1.2.3.4",
+    sop_class_uid: str = CT,
+    *,
+    data_set_type: int = 1,
+    message_id: bytes = b"\x01\x00",
+    priority: int = 0,
+) -> bytes:
     def padded(text: str) -> bytes:
         return text.encode() + b"\0" * (len(text) % 2)
 
     return command(
         0x0001,
         (0x0002, padded(sop_class_uid)),
-        (0x0110, struct.pack("<H", 1)),
-        (0x0700, struct.pack("<H", 0)),
+        (0x0110, message_id),
+        (0x0700, struct.pack("<H", priority)),
         (0x0800, struct.pack("<H", data_set_type)),
         (0x1000, padded(sop_instance_uid)),
     )
@@ -273,6 +289,32 @@ def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
         return 0, b""
     kind, length = struct.unpack(">BxL", header)
     return kind, _read(connection, length)
+
+
+def read_command(connection: socket.socket) -> dict[int, bytes]:
+    """The elements of the next command set, of however many fragments."""
+    command_set, is_last = b"", False
+    while not is_last:
+        kind, body = read_pdu(connection)
+        assert kind == 4
+        is_last = bool(body[5] & 2)
+        command_set += body[6:]
+    return command_elements(command_set)
+
+
+def read_status(connection: socket.socket) -> int:
+    """The status of the next response."""
+    return int.from_bytes(read_command(connection)[0x0900], "little")
+
+
+def echo_rq(context_id: int = 3, *, message_id: int = 1) -> bytes:
+    named = ((0x0002, ECHO.encode() + b"\0"), (0x0110, struct.pack("<H", message_id)), (0x0800, b"\x01\x01"))
+    return p_data(3, command(0x0030, *named), context_id)
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def _read(connection: socket.socket, count: int) -> bytes:

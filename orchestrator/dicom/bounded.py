@@ -8,7 +8,9 @@ its own association without a traceback. The names pynetdicom keeps private hold
 from __future__ import annotations
 
 import logging
+import select
 import socket
+import ssl
 import struct
 import time
 import warnings
@@ -22,6 +24,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import AssociationSocket
 
+from orchestrator.dicom.negotiation import understood
 from orchestrator.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
@@ -39,12 +42,15 @@ MAXIMUM_HELD_BYTES = 2 << 30
 MAXIMUM_ANSWER_BYTES = 1 << 20
 MAXIMUM_ANSWERS = 64
 """Not yet looked at; the peer's others wait in the network."""
+MAXIMUM_UNANSWERED = 16
+"""Requests sent ahead: without asynchronous operations negotiated one is the rule (PS3.7 D.3.3.3)."""
 FIRST_PDU_S = 10.0
 PDU_S = 30.0
 IDLE_S = 300.0
 ANSWER_S = 60.0
 
 _HEADER = struct.Struct(">BxL")
+_NEGOTIATION = (1, 2)
 _LONGEST_PDU = {
     1: MAXIMUM_NEGOTIATION_BYTES,
     2: MAXIMUM_NEGOTIATION_BYTES,
@@ -129,10 +135,21 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read, and who asked keeps up with it."""
+        """Whether there is something to read, and who asked keeps up with it.
+
+        Asked by poll, since select knows no descriptor above 1023.
+        """
         if self.assoc.is_requestor and self.assoc.dimse.msg_queue.qsize() >= MAXIMUM_ANSWERS:
             return False
-        return bool(self.ahead) or bool(super().ready)
+        if self.ahead or self.socket is None or not self._is_connected:
+            return bool(self.ahead)
+        poll = select.poll()
+        try:
+            poll.register(self.socket, select.POLLIN)
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")
+            return False
+        return bool(poll.poll(0)) or (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0)
 
     def hang_up(self) -> None:
         """End the connection from another thread; the reading thread sees it end and closes it."""
@@ -182,6 +199,9 @@ class BoundedDul(DULServiceProvider):  # type: ignore[misc]
     def attend(self, dimse: DIMSEServiceProvider) -> None:
         """Know the layer above."""
 
+    def _decode_pdu(self, bytestream: bytearray) -> Any:
+        return super()._decode_pdu(understood(bytes(bytestream)) if bytestream[0] in _NEGOTIATION else bytestream)
+
     def run_reactor(self) -> None:
         """Run until the association's end, and never print a traceback for it."""
         try:
@@ -209,7 +229,7 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
         return min(super().maximum_pdu_size or MAXIMUM_PDU_BYTES, MAXIMUM_PDU_BYTES)
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take fragments; a message too large or not DIMSE ends the association."""
+        """Take fragments; a message too large or not DIMSE ends the association, and so do too many at once."""
         try:
             for _, fragment in primitive.presentation_data_value_list:
                 part = fragment[0] & 1
@@ -222,6 +242,8 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self._give_up()
         if self.message is None:
             self._room_bytes = self._new_room()
+            if self.assoc.is_acceptor and self.msg_queue.qsize() > MAXIMUM_UNANSWERED:
+                self._give_up()
 
     def get_msg(self, block: bool = False) -> Any:  # noqa: FBT001, FBT002 - pynetdicom's own signature
         """The next message. An acceptor ends the association for what is no request.

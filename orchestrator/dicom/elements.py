@@ -24,6 +24,8 @@ IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+DEFLATED_SYNTAXES = frozenset({DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+"""Those whose whole data set is deflated: also JPIP and JPIP HTJ2K Referenced Deflate (PS3.5 A.5, A.7)."""
 
 MAX_BYTES = 64 << 20
 MAX_HEADER_INFLATED = 16 << 20
@@ -47,10 +49,11 @@ _EXPLICIT = (struct.Struct("<HH2sH"), struct.Struct(">HH2sH"))
 _IMPLICIT = (struct.Struct("<HHI"), struct.Struct(">HHI"))
 _LENGTH = (struct.Struct("<I"), struct.Struct(">I"))
 _STEPS_PER_CHECK = 256
-_INFLATE_STEP = 1 << 20
+_DEFLATED_STEP, _INFLATED_STEP = 1 << 16, 1 << 20
 
 ENDS_TOO_EARLY = "the data set ends too early"
 TOO_LONG = f"the header is longer than the {MAX_BYTES >> 20} MiB we read"
+TOO_SLOW = "the header takes longer to read than we allow"
 
 
 class Unreadable(Exception):
@@ -110,12 +113,14 @@ def pixel_data(data: bytes | memoryview, transfer_syntax_uid: str) -> PixelData 
 
 
 def _walk(data: bytes | memoryview, transfer_syntax_uid: str, wanted: Wanted | None, size: int | None) -> _Walk:
-    if transfer_syntax_uid == DEFLATED:
-        data, size = _inflated(data)
+    deadline = time.thread_time() + MAX_CPU_S
+    if transfer_syntax_uid in DEFLATED_SYNTAXES:
+        data, size = _inflated(data, deadline)
     return _Walk(
         data,
         len(data) if size is None else size,
         wanted,
+        deadline,
         is_implicit=transfer_syntax_uid == IMPLICIT_LITTLE and not _names_representation(data),
         is_big=transfer_syntax_uid == EXPLICIT_BIG,
     )
@@ -126,28 +131,30 @@ def _names_representation(data: bytes | memoryview) -> bool:
     return bytes(data[4:6]) in _REPRESENTATIONS
 
 
-def _inflated(data: bytes | memoryview) -> tuple[bytes, int]:
+def _inflated(data: bytes | memoryview, deadline: float) -> tuple[memoryview, int]:
     """The beginning of a deflated data set, and how long it is in all; what no header reaches is not kept."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     kept = bytearray()
     total = 0
     try:
-        for start in range(0, len(data), _INFLATE_STEP):
-            pending = data[start : start + _INFLATE_STEP]
+        for start in range(0, len(data), _DEFLATED_STEP):
+            pending = data[start : start + _DEFLATED_STEP]
             is_full = True
             while not inflater.eof and (pending or is_full):
-                piece = inflater.decompress(pending, _INFLATE_STEP)
-                pending, is_full = inflater.unconsumed_tail, len(piece) == _INFLATE_STEP
+                if time.thread_time() > deadline:
+                    raise Unreadable(TOO_SLOW)
+                piece = inflater.decompress(pending, _INFLATED_STEP)
+                pending, is_full = inflater.unconsumed_tail, len(piece) == _INFLATED_STEP
                 total += len(piece)
                 if total > MAX_BYTES:
                     raise Unreadable(f"the data set inflates to more than the {MAX_BYTES >> 20} MiB we read")
                 if len(kept) < MAX_HEADER_INFLATED:
                     kept += piece
+            if inflater.eof:
+                return memoryview(kept), total
     except zlib.error:
         raise Unreadable("the deflated data set is damaged") from None
-    if not inflater.eof:
-        raise Unreadable(ENDS_TOO_EARLY)
-    return bytes(kept), total
+    raise Unreadable(ENDS_TOO_EARLY)
 
 
 @dataclass(slots=True)
@@ -173,7 +180,14 @@ class _Walk:
     """One walk: where it is, what it is inside of and what it has spent."""
 
     def __init__(
-        self, data: bytes | memoryview, size: int, wanted: Wanted | None, *, is_implicit: bool, is_big: bool
+        self,
+        data: bytes | memoryview,
+        size: int,
+        wanted: Wanted | None,
+        deadline: float,
+        *,
+        is_implicit: bool,
+        is_big: bool,
     ) -> None:
         self.pixels: PixelData | None = None
         self._data = data
@@ -183,7 +197,7 @@ class _Walk:
         self._position = 0
         self._elements = 0
         self._steps = 0
-        self._deadline = time.thread_time() + MAX_CPU_S
+        self._deadline = deadline
         self._levels = [
             _Level(
                 is_sequence=False,
@@ -226,7 +240,7 @@ class _Walk:
     def _spend(self) -> None:
         self._steps += 1
         if self._steps % _STEPS_PER_CHECK == 0 and time.thread_time() > self._deadline:
-            raise Unreadable("the header takes longer to read than we allow")
+            raise Unreadable(TOO_SLOW)
 
     def _header(self, length: int) -> int:
         """The position of a header of so many bytes, which the walk now stands behind."""

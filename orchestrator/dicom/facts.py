@@ -7,6 +7,7 @@ says why it could not be read, with the facts found until then.
 from __future__ import annotations
 
 import re
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,13 @@ _ROI_CONTOURS, _CONTOURS, _CONTOUR_DATA = (0x30060039,), (0x30060039, 0x30060040
 _ROI_OBSERVATIONS, _REFERENCED_ROI, _INTERPRETED = (0x30060080,), 0x30060084, 0x300600A4
 _SERIES_UID, _FRAME_UID = 0x0020000E, 0x00200052
 
+MAX_REGIONS = 1000
+"""A structure set names each region on each series it may lie on: a small file can name very many."""
+TOO_MANY_REGIONS = f"the data set names more than the {MAX_REGIONS} regions we read"
+
 _TEXT_BYTES, _NUMBER_BYTES = 4096, 512
+_NAME_BYTES, _KEY_BYTES = 512, 128
+"""Of what there is one of in each item: there may be very many items."""
 _SHORT_TAGS = (
     *_CODES.values(),
     *(tag for moment in _MOMENTS for tag in moment),
@@ -97,20 +104,20 @@ _TEXTS_IN_ROOT = (*_TEXTS.values(), _CONTRAST_AGENT)
 _WANTED: Mapping[tuple[int, ...], Mapping[int, int]] = {
     (): dict.fromkeys(_TEXTS_IN_ROOT, _TEXT_BYTES) | dict.fromkeys(_SHORT_TAGS, _NUMBER_BYTES),
     _PROCEDURE_CODES: dict.fromkeys((_CODE_VALUE, _LONG_CODE_VALUE, CHARACTER_SET), _NUMBER_BYTES),
-    _SPECIES_CODES: {_CODE_MEANING: _TEXT_BYTES, CHARACTER_SET: _NUMBER_BYTES},
+    _SPECIES_CODES: {_CODE_MEANING: _NAME_BYTES, CHARACTER_SET: _KEY_BYTES},
     _REGION_CODES: dict.fromkeys((_CODE_VALUE, _LONG_CODE_VALUE, CHARACTER_SET), _NUMBER_BYTES),
-    _AGENT_CODES: {_CODE_MEANING: _TEXT_BYTES, CHARACTER_SET: _NUMBER_BYTES},
-    _REFERENCED_SERIES: {_SERIES_UID: _NUMBER_BYTES},
-    _SEGMENTS: {_SEGMENT_NUMBER: _NUMBER_BYTES, _SEGMENT_LABEL: _TEXT_BYTES, CHARACTER_SET: _NUMBER_BYTES},
-    _FRAMES_OF_REFERENCE: {_FRAME_UID: _NUMBER_BYTES},
-    _RT_SERIES: {_SERIES_UID: _NUMBER_BYTES},
+    _AGENT_CODES: {_CODE_MEANING: _NAME_BYTES, CHARACTER_SET: _KEY_BYTES},
+    _REFERENCED_SERIES: {_SERIES_UID: _KEY_BYTES},
+    _SEGMENTS: {_SEGMENT_NUMBER: _KEY_BYTES, _SEGMENT_LABEL: _NAME_BYTES, CHARACTER_SET: _KEY_BYTES},
+    _FRAMES_OF_REFERENCE: {_FRAME_UID: _KEY_BYTES},
+    _RT_SERIES: {_SERIES_UID: _KEY_BYTES},
     _ROIS: {
-        **dict.fromkeys((_ROI_NUMBER, _ROI_FRAME, CHARACTER_SET), _NUMBER_BYTES),
-        _ROI_NAME: _TEXT_BYTES,
+        **dict.fromkeys((_ROI_NUMBER, _ROI_FRAME, CHARACTER_SET), _KEY_BYTES),
+        _ROI_NAME: _NAME_BYTES,
     },
-    _ROI_CONTOURS: {_REFERENCED_ROI: _NUMBER_BYTES},
+    _ROI_CONTOURS: {_REFERENCED_ROI: _KEY_BYTES},
     _CONTOURS: {_CONTOUR_DATA: 1},
-    _ROI_OBSERVATIONS: {_REFERENCED_ROI: _NUMBER_BYTES, _INTERPRETED: _NUMBER_BYTES},
+    _ROI_OBSERVATIONS: {_REFERENCED_ROI: _KEY_BYTES, _INTERPRETED: _KEY_BYTES},
     **WANTED_OF_FRAMES,
 }
 
@@ -130,7 +137,7 @@ def read_header(
 
     The UIDs given are taken where the data set names none. `size` is the data set's whole length where
     `data_set` is only its beginning. A data set that ends within an element, pixel data included,
-    is unreadable; so is one over a bound of `orchestrator.dicom.elements`.
+    is unreadable; so is one over a bound of `orchestrator.dicom.elements`, or with too many regions.
     """
     values = Values()
     unreadable = ""
@@ -140,7 +147,9 @@ def read_header(
     except Unreadable as reason:
         unreadable = str(reason)
     facts = {**_identity(values), **_image(values, is_lossy=transfer_syntax_uid in LOSSY_SYNTAXES)}
-    regions = (*_rois(values), *_segments(values))
+    regions = tuple(islice(chain(_rois(values), _segments(values)), MAX_REGIONS + 1))
+    if len(regions) > MAX_REGIONS:
+        unreadable = unreadable or TOO_MANY_REGIONS
     if not regions:
         facts.update(frame_facts(values, facts))
     return Header(
@@ -148,7 +157,7 @@ def read_header(
         sop_instance_uid=values.code(_SOP_INSTANCE) or sop_instance_uid,
         transfer_syntax_uid=transfer_syntax_uid,
         unreadable=unreadable,
-        regions=regions,
+        regions=regions[:MAX_REGIONS],
         **facts,
     )
 
@@ -247,14 +256,19 @@ def _rois(values: Values) -> Iterator[RegionFact]:
     drawn_items = {items[0] for items, item in values.items(_CONTOURS) if item[_CONTOUR_DATA].value}
     drawn = {ascii_of(item[_REFERENCED_ROI]) for items, item in values.items(_ROI_CONTOURS) if items[0] in drawn_items}
     frames = {items[0]: ascii_of(item[_FRAME_UID]) for items, item in values.items(_FRAMES_OF_REFERENCE)}
-    series = [(ascii_of(item[_SERIES_UID]), frames.get(items[0], "")) for items, item in values.items(_RT_SERIES)]
+    series = [(frames.get(items[0], ""), ascii_of(item[_SERIES_UID])) for items, item in values.items(_RT_SERIES)]
+    shown = drawn - outlines
+    of_frame: dict[str, list[str]] = {}
+    for frame, uid in series:
+        of_frame.setdefault(frame, []).append(uid)
+    everywhere = [uid for _, uid in series]
     for _, item in values.items(_ROIS):
         number = ascii_of(item[_ROI_NUMBER]) if _ROI_NUMBER in item else ""
-        if number not in drawn - outlines:
+        if number not in shown:
             continue
         name = region_name(values.text(item, _ROI_NAME))
         frame = ascii_of(item[_ROI_FRAME]) if _ROI_FRAME in item else ""
-        on = [uid for uid, series_frame in series if not frame or series_frame == frame]
+        on = of_frame.get(frame) if frame else everywhere
         yield from (RegionFact(name, "rtstruct", uid) for uid in on or (None,))
 
 

@@ -146,6 +146,7 @@ class Listener:
             reactor()
         except Exception as error:  # noqa: BLE001 - nothing a peer does may end in a traceback
             LOG.error("an association ended by %s", type(error).__name__)  # noqa: TRY400
+            association.dul.socket.hang_up()
         finally:
             visit = self._visits[association]
             try:

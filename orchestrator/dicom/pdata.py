@@ -15,6 +15,8 @@ _PDV: Final = struct.Struct(">LBB")
 _ELEMENT: Final = struct.Struct("<HHL")
 _CONTEXT_AND_CONTROL: Final = 2
 _IS_COMMAND, _IS_LAST = 1, 2
+SHORTEST_PDU_BYTES: Final = _PDV.size + 1
+"""One that carries anything."""
 
 
 class MalformedError(Exception):
@@ -117,17 +119,29 @@ def command_elements(command_set: bytes) -> dict[int, bytes]:
     return found
 
 
-def store_response(request: dict[int, bytes], context_id: int, status: int) -> bytes:
-    """The P-DATA-TF of a C-STORE-RSP (PS3.7 section 9.3.1.2) to a request."""
+def store_response(request: dict[int, bytes], context_id: int, status: int, longest_pdu_bytes: int) -> bytes:
+    """The P-DATA-TF of a C-STORE-RSP (PS3.7 section 9.3.1.2) to a request, in PDUs that the peer takes."""
     values = (
-        (0x0002, request[0x0002]),
+        (0x0002, _padded(request[0x0002])),
         (0x0100, b"\x01\x80"),
         (0x0120, request[0x0110]),
         (0x0800, b"\x01\x01"),
         (0x0900, struct.pack("<H", status)),
-        (0x1000, request[0x1000]),
+        (0x1000, _padded(request[0x1000])),
     )
     body = b"".join(_ELEMENT.pack(0, element, len(value)) + value for element, value in values)
     body = _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(body)) + body
-    header = _PDV.pack(len(body) + 2, context_id, _IS_COMMAND | _IS_LAST)
-    return _PDU.pack(P_DATA_TF, len(header) + len(body)) + header + body
+    longest = longest_pdu_bytes - _PDV.size
+    parts = [body[at : at + longest] for at in range(0, len(body), longest)]
+    controls = [_IS_COMMAND] * (len(parts) - 1) + [_IS_COMMAND | _IS_LAST]
+    return b"".join(
+        _PDU.pack(P_DATA_TF, _PDV.size + len(part))
+        + _PDV.pack(_CONTEXT_AND_CONTROL + len(part), context_id, control)
+        + part
+        for part, control in zip(parts, controls, strict=True)
+    )
+
+
+def _padded(uid: bytes) -> bytes:
+    uid = uid.rstrip(b"\0 ")
+    return uid + b"\0" * (len(uid) % 2)

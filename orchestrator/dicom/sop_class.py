@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.dicom.elements import DEFLATED, Unreadable, elements
+from orchestrator.dicom.elements import DEFLATED_SYNTAXES, Unreadable, elements
 from orchestrator.domain.errors import Fault, Refused
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def check_class(part: bytes | memoryview, transfer_syntax_uid: str, sop_class_ui
 
     What they do not say, or what cannot be read, is no contradiction.
     """
-    if transfer_syntax_uid == DEFLATED:
+    if transfer_syntax_uid in DEFLATED_SYNTAXES:
         return
     try:
         named = next(elements(part, transfer_syntax_uid, _WANTED, _LONGER_THAN_ANY), None)

@@ -21,7 +21,13 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from orchestrator.dicom import bounded
 from orchestrator.dicom.bounded import BoundedDul
-from orchestrator.dicom.pdata import MalformedError, PDataReader, command_elements, store_response
+from orchestrator.dicom.pdata import (
+    SHORTEST_PDU_BYTES,
+    MalformedError,
+    PDataReader,
+    command_elements,
+    store_response,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +66,7 @@ class Arriving(Protocol):
 
 
 class _SignallingQueue(queue.Queue[Any]):
-    """Tells somebody of each item."""
+    """Tells somebody of each item, and again as long as there are more."""
 
     def __init__(self, signal: Callable[[], None]) -> None:
         super().__init__()
@@ -69,6 +75,12 @@ class _SignallingQueue(queue.Queue[Any]):
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
         super().put(item, block, timeout)
         self._signal()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+        item = super().get(block, timeout)
+        if not self.empty():
+            self._signal()
+        return item
 
 
 class _Checkpoint(Event):
@@ -93,9 +105,10 @@ class _Checkpoint(Event):
 class _Object:
     """One C-STORE request being answered."""
 
-    def __init__(self, request: dict[int, bytes], context_id: int) -> None:
+    def __init__(self, request: dict[int, bytes], context_id: int, longest_answer_bytes: int) -> None:
         self.request = request
         self.context_id = context_id
+        self.longest_answer_bytes = longest_answer_bytes
         self.arriving: Arriving | None = None
         self.status = 0
         self.size_bytes = 0
@@ -143,6 +156,7 @@ class StreamDul(BoundedDul):
         self._held = 0
         self._began_s = 0.0
         self._command = bytearray()
+        self._command_context_id = 0
         self._object: _Object | None = None
 
     def attend(self, dimse: DIMSEServiceProvider) -> None:
@@ -260,7 +274,7 @@ class StreamDul(BoundedDul):
             self._held = len(rest)
             if self._is_overdue():
                 raise MalformedError
-            if not (self.to_provider_queue.empty() and self._is_readable(0.0)):
+            if not (self.to_provider_queue.empty() and self.event_queue.empty() and self._is_readable(0.0)):
                 return
 
     def _hand_on(self, data: memoryview) -> int:
@@ -273,12 +287,17 @@ class StreamDul(BoundedDul):
     def _take(self, fragment: Fragment) -> None:
         if fragment.is_command:
             self._take_command(fragment)
+        elif self._command:
+            raise MalformedError
         elif self._object is None:
             self._pass_on(fragment.context_id, int(fragment.is_last) << 1, bytes(fragment.part))
         else:
             self._take_data(self._object, fragment)
 
     def _take_command(self, fragment: Fragment) -> None:
+        if self._command and fragment.context_id != self._command_context_id:
+            raise MalformedError
+        self._command_context_id = fragment.context_id
         self._command += fragment.part
         if self._object is not None or len(self._command) > bounded.MAXIMUM_COMMAND_BYTES:
             raise MalformedError
@@ -295,7 +314,10 @@ class StreamDul(BoundedDul):
             self._pass_on(fragment.context_id, 3, command_set)
 
     def _opened(self, request: dict[int, bytes], context_id: int, transfer_syntax_uid: str) -> _Object:
-        opened = _Object(request, context_id)
+        longest_answer_bytes = self.assoc.dimse.maximum_pdu_size
+        if longest_answer_bytes < SHORTEST_PDU_BYTES:
+            raise MalformedError
+        opened = _Object(request, context_id, longest_answer_bytes)
         sop_class_uid, sop_instance_uid = (_text(request[element]) for element in (_CLASS, _INSTANCE))
         opened.arriving = opened.attempt(
             lambda: self._begin(self.assoc, sop_class_uid, sop_instance_uid, transfer_syntax_uid), self._status_of
@@ -322,13 +344,17 @@ class StreamDul(BoundedDul):
             arrived.status = arrived.status or _CANNOT_UNDERSTAND
         elif kept is not None:
             arrived.attempt(kept.finish, self._status_of)
-        self.socket.send(store_response(arrived.request, arrived.context_id, arrived.status))
+        self.socket.send(
+            store_response(arrived.request, arrived.context_id, arrived.status, arrived.longest_answer_bytes)
+        )
 
     def _pass_on(self, context_id: int, control: int, part: bytes) -> None:
-        """Another message is pynetdicom's."""
+        """Another message is pynetdicom's. Raises MalformedError where that was one too many, or none."""
         primitive = P_DATA()
         primitive.presentation_data_value_list = [[context_id, bytes([control]) + part]]
         self.assoc.dimse.receive_primitive(primitive)
+        if not self.event_queue.empty():
+            raise MalformedError
 
     def _break_off(self) -> None:
         """The peer broke a limit: A-ABORT, and nothing of it is read any more."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
-import struct
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,12 +27,14 @@ from tests.dicom_peers import (
     RELEASE,
     FakeReception,
     associate_rq,
-    command,
     connected,
+    descriptors,
+    echo_rq,
     eventually,
     listening,
     p_data,
     read_pdu,
+    read_status,
     scp_of,
     store_rq,
 )
@@ -41,31 +44,15 @@ BOTH = ((CT, EXPLICIT), (ECHO, "1.2.840.10008.1.2"))
 DATA = bytes(k * 31 % 251 for k in range(5000))
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def established(connection: socket.socket) -> socket.socket:
     connection.sendall(associate_rq("TENDON", contexts=BOTH))
     assert read_pdu(connection)[0] == 2
     return connection
 
 
-def status_of(connection: socket.socket) -> int:
-    kind, body = read_pdu(connection)
-    assert kind == ANSWERED
-    at = body.index(struct.pack("<HHL", 0, 0x0900, 2))
-    return int.from_bytes(body[at + 8 : at + 10], "little")
-
-
 def fragments(data: bytes, longest: int) -> bytes:
     starts = range(0, len(data), longest)
     return b"".join(p_data(2 if at + longest >= len(data) else 0, data[at : at + longest]) for at in starts)
-
-
-def echo_rq() -> bytes:
-    named = ((0x0002, ECHO.encode() + b"\0"), (0x0110, b"\x01\x00"), (0x0800, b"\x01\x01"))
-    return p_data(3, command(0x0030, *named), context_id=3)
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["streamed", "the plain way"])
@@ -75,7 +62,7 @@ def test_an_object_is_kept_byte_for_byte(monkeypatch, is_known):
     reception = FakeReception()
     with listening(scp_of(reception)) as port, connected(port) as connection:
         established(connection).sendall(p_data(3, store_rq("1.2.3.9")) + fragments(DATA, 900))
-        assert status_of(connection) == 0
+        assert read_status(connection) == 0
     assert reception.stored == [(CT, "1.2.3.9", EXPLICIT, DATA)]
 
 
@@ -90,7 +77,7 @@ def test_whatever_the_network_cuts_is_put_together(one_listener, cuts, longest):
         established(connection).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for start, end in pairwise(edges):
             connection.sendall(sent[start:end])
-        assert status_of(connection) == 0
+        assert read_status(connection) == 0
     assert [data for *_, data in reception.stored] == [DATA]
 
 
@@ -107,9 +94,9 @@ def test_objects_and_echoes_follow_one_another_on_one_association():
         established(connection)
         for number in range(3):
             connection.sendall(p_data(3, store_rq(f"1.2.3.{number}")) + fragments(DATA, 2000))
-            assert status_of(connection) == 0
+            assert read_status(connection) == 0
             connection.sendall(echo_rq())
-            assert status_of(connection) == 0
+            assert read_status(connection) == 0
         connection.sendall(RELEASE)
         assert read_pdu(connection)[0] == RELEASED
     assert [uid for _, uid, _, _ in reception.stored] == ["1.2.3.0", "1.2.3.1", "1.2.3.2"]
@@ -121,7 +108,7 @@ def test_requests_sent_ahead_are_answered_in_their_order():
     with listening(scp_of(reception)) as port, connected(port) as connection:
         requests = [p_data(3, store_rq(f"1.2.3.{number}")) + fragments(DATA, 700) for number in range(4)]
         established(connection).sendall(b"".join(requests) + RELEASE)
-        assert [status_of(connection) for _ in requests] == [0] * 4
+        assert [read_status(connection) for _ in requests] == [0] * 4
         assert read_pdu(connection)[0] == RELEASED
     assert [data for *_, data in reception.stored] == [DATA] * 4
 
@@ -152,7 +139,7 @@ def test_a_failure_on_the_way_is_answered_once_the_object_has_come_and_the_next_
         established(connection)
         for uid, status in (("1.2.3.1", 0xA700), ("1.2.3.2", 0)):
             connection.sendall(p_data(3, store_rq(uid)) + fragments(DATA, 1000))
-            assert status_of(connection) == status
+            assert read_status(connection) == status
     assert [uid for _, uid, _, _ in reception.stored] == ["1.2.3.2"]
     assert reception.dropped == 1
 
@@ -198,7 +185,7 @@ def test_idle_associations_sleep_until_something_comes(monkeypatch):
         assert awake == []
         for connection in connections:
             connection.sendall(echo_rq())
-            assert status_of(connection) == 0
+            assert read_status(connection) == 0
             connection.close()
 
 
@@ -213,6 +200,22 @@ def test_no_thread_and_no_descriptor_is_left_of_many_associations():
             with connected(port) as connection:
                 established(connection).sendall(p_data(3, store_rq()) + fragments(DATA, 900)[: 100 * number])
         assert eventually(lambda: descriptors() <= before)
+
+
+def test_descriptors_above_1023_are_read_too():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    reception = FakeReception()
+    with ExitStack() as held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1024):
+            held.enter_context(Path(os.devnull).open())
+        with listening(scp_of(reception)) as port, connected(port) as connection:
+            DicomSender("CT1").echo(LOOPBACK, port, "TENDON")
+            established(connection).sendall(p_data(3, store_rq()) + p_data(2, DATA) + RELEASE)
+            assert read_status(connection) == 0
+            assert read_pdu(connection)[0] == RELEASED
+            assert connection.fileno() > 1023
 
 
 def test_the_private_names_it_leans_on_are_those_of_the_installed_version():

@@ -21,9 +21,9 @@ def pdu(*fragments: tuple[int, int, bytes]) -> bytes:
     return struct.pack(">BxL", 4, len(body)) + body
 
 
-def read(stream: bytes, cuts: list[int]) -> tuple[list[tuple[int, bool, bytes, bool]], bytes]:
+def read(stream: bytes, cuts: list[int], longest: int = LONGEST) -> tuple[list[tuple[int, bool, bytes, bool]], bytes]:
     """What comes out when the stream is received in these pieces, and what is left of it."""
-    reader, found, held = PDataReader(LONGEST), [], b""
+    reader, found, held = PDataReader(longest), [], b""
     edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
     for start, end in pairwise(edges):
         data, used = memoryview(held + stream[start:end]), 0
@@ -99,9 +99,11 @@ def test_a_command_set_is_elements_or_malformed(command_set):
     assert sum(8 + len(value) for value in found.values()) <= len(command_set)
 
 
-def test_a_response_names_what_it_answers():
-    request = {0x0002: b"1.2\0", 0x0110: b"\x07\x00", 0x1000: b"1.2.3\0"}
-    ((context, is_command, body, is_last),), left = read(store_response(request, 5, 0xA700), [])
+@pytest.mark.parametrize("longest", [7, 8, 50, LONGEST])
+def test_a_response_names_what_it_answers_in_pdus_the_peer_takes(longest):
+    request = {0x0002: b"1.2  ", 0x0110: b"\x07\x00", 0x1000: b"1.2.3" + b"\0" * 90}
+    answer = store_response(request, 5, 0xA700, longest)
+    ((context, is_command, body, is_last),), left = read(answer, [], longest)
     elements = command_elements(body)
     assert (context, is_command, is_last, left) == (5, True, True, b"")
     assert int.from_bytes(elements[0], "little") == len(body) - 12

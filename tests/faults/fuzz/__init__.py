@@ -1,0 +1,1 @@
+"""Fuzzing of what takes bytes from strangers: mutated inputs by the million, and nothing may come of them."""
