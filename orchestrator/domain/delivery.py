@@ -38,7 +38,10 @@ _REVIEWED: Final[tuple[Verdict, ...]] = ("accepted", "corrected")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who may speak to us, and whom we ask. A caller is known by AE title and address, not by port."""
+    """Who may speak to us, and whom we ask. A caller is known by AE title and address, not by port.
+
+    `quota_gb_per_day` is how much it may send within any 24 hours; None: as much as there is room for.
+    """
 
     name: str
     ae_title: str
@@ -49,6 +52,7 @@ class Node:
     patient_id_issuer: str = ""
     time_zone: str = ""
     identity_authority: bool = False
+    quota_gb_per_day: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

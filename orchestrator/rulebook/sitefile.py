@@ -42,6 +42,7 @@ class _NodeText(_Text):
     patient_id_issuer: str = ""
     time_zone: str = ""
     identity_authority: bool = False
+    quota_gb_per_day: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class _DestinationText(_Text):

@@ -102,10 +102,7 @@ def do_errands(recorder: Recorder, packs: Packs, errands: Sequence[Errand]) -> l
         with recorder.records.transaction() as unit:
             for end in ends:
                 assert end.at is not None, "ends have a moment"
-                if end.kind == "end":
-                    unit.studies.close_association(end.association_id, end.at, end.outcome)
-                else:
-                    unit.studies.close_abandoned(recorder.clock.now(), opened_before=end.at)
+                unit.studies.close_association(end.association_id, end.at, end.outcome)
     return undone
 
 

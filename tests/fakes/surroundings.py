@@ -24,12 +24,22 @@ class SettableClock:
     """The port `Clock`; time stands still until `pass_s`."""
 
     moment: datetime = START
+    steady_s: float = 0.0
 
     def now(self) -> datetime:
         return self.moment
 
     def pass_s(self, seconds: float) -> None:
         self.moment += timedelta(seconds=seconds)
+        self.steady_s += seconds
+
+    def jump_s(self, seconds: float) -> None:
+        """Somebody sets it: no time passes."""
+        self.moment += timedelta(seconds=seconds)
+
+    def elapsed_s(self) -> float:
+        """A clock beside it that nobody can set."""
+        return self.steady_s
 
 
 @dataclass
