@@ -134,15 +134,22 @@ def _printable(name: str) -> str:
 
 
 def _stored(objects: Objects, journalled: Journalled) -> StoredObject:
-    writer = objects.begin()
     try:
-        writer.write(journalled.data)
-        stored = writer.commit()
-    finally:
-        writer.discard()
+        stored = _written(objects, journalled.data)
+    except Broken as error:
+        raise Transient(error.fault, error.detail) from error  # it is the disk's fault, not this object's
     if stored != journalled.stored:
         raise Broken(Fault.OBJECT_DAMAGED, "the bytes in the journal have changed")
     return stored
+
+
+def _written(objects: Objects, data: memoryview) -> StoredObject:
+    writer = objects.begin()
+    try:
+        writer.write(data)
+        return writer.commit()
+    finally:
+        writer.discard()
 
 
 def _is_recorded(recorder: Recorder, packs: Packs, errand: Errand) -> bool:

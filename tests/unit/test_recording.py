@@ -204,3 +204,18 @@ def test_an_object_given_up_on_its_way_is_never_recorded(at):
     arrival.drop()
     assert at.told == []
     assert at.system.study(STUDY_UID) is None
+
+
+def test_a_disk_that_cannot_be_written_is_no_fault_of_an_object(at):
+    """All of it waits, in its order, and nobody is alarmed about each."""
+    at.send(*slices())
+    errands = list(at.told)
+    at.system.objects.is_failing = True
+    with pytest.raises(Transient) as fault:
+        at.record()
+    assert fault.value.fault is Fault.STORE_FAILED
+    with at.system.records.reading() as unit:
+        assert unit.alarms.open() == []
+    at.told, at.system.objects.is_failing = errands, False
+    assert at.record() == []
+    assert len(at.instances()) == 3

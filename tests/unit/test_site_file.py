@@ -88,6 +88,10 @@ def faults() -> list[tuple[str, str]]:
         (f"nodes: [{{{node}, port: '104'}}]", "nodes[0].port"),
         (f"nodes: [{{{node}, may_send: 'yes'}}]", "nodes[0].may_send"),
         (f"nodes: [{{{node}, colour: red}}]", "nodes[0].colour"),
+        (f"nodes: [{{{node}, quota_gb_per_day: 0}}]", "nodes[0].quota_gb_per_day"),
+        (f"nodes: [{{{node}, quota_gb_per_day: -1}}]", "nodes[0].quota_gb_per_day"),
+        (f"nodes: [{{{node}, quota_gb_per_day: .inf}}]", "nodes[0].quota_gb_per_day"),
+        (f"nodes: [{{{node}, quota_gb_per_day: 5 GB}}]", "nodes[0].quota_gb_per_day"),
         (f"nodes: [{{{node}}}, {{{node}}}]", "nodes[1].name"),
         ("destinations: [{name: p, kind: ftp}]", "destinations[0].kind"),
         ("destinations: [{name: p, kind: dicom, host: h, port: 1}]", "destinations[0].ae_title"),
@@ -174,6 +178,7 @@ nodes = st.builds(
     patient_id_issuer=texts,
     time_zone=texts,
     identity_authority=st.booleans(),
+    quota_gb_per_day=st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
 )
 destinations = st.builds(
     Destination,
