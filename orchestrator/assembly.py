@@ -10,7 +10,6 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,7 @@ from orchestrator.domain.health import works
 from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due
 from orchestrator.service.announcing import Crier, announce_ready
-from orchestrator.service.checking import database_health, recorder_health, storage_health
+from orchestrator.service.checking import clock_health, database_health, recorder_health, storage_health
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
@@ -33,7 +32,7 @@ from orchestrator.service.routing import Router
 from orchestrator.service.staffing import Staff, look_after_workers
 from orchestrator.service.working import Workshop, fail_exhausted
 from orchestrator.settings import as_environment
-from orchestrator.store.clock import DatabaseClock
+from orchestrator.store.clock import DatabaseClock, SteadyClock
 from orchestrator.store.journal import JournalPacks, PackJournal
 from orchestrator.store.objects import DirectoryObjects
 from orchestrator.store.records import DatabaseRecords, answering, open_engine
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from orchestrator.dicom.scp import StorageScp
     from orchestrator.domain.health import Health
     from orchestrator.keeping import Errand, Owed
-    from orchestrator.ports import Catalog, Clock, Sender, Shelves
+    from orchestrator.ports import Catalog, Sender, Shelves
     from orchestrator.rulebook import YamlRulebook
     from orchestrator.settings import Settings
 
@@ -68,14 +67,6 @@ _DEAD_LETTERS_AT_ONCE: Final = 1000
 
 DELIVERED_KINDS = ("dicom", "folder")
 """Kinds of destination that this version has a sender for."""
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """This moment in UTC."""
-        return datetime.now(UTC)  # noqa: TID251 - this is the port
 
 
 class RandomIdentifiers:
@@ -94,7 +85,7 @@ class System:
     installation: str
     records: DatabaseRecords
     objects: Shelves
-    clock: Clock
+    clock: DatabaseClock | SteadyClock
     identifiers: RandomIdentifiers
 
     @cached_property
@@ -185,10 +176,6 @@ class System:
 
         letters.take(note, _DEAD_LETTERS_AT_ONCE)
 
-    def clock_skew_s(self) -> float:
-        """By how many seconds this machine's clock is ahead of the database's; 0 where they are one."""
-        return self.clock.skew_s() if isinstance(self.clock, DatabaseClock) else 0.0
-
     def scp(self) -> Receiver:
         """The Storage SCP with its recorder, not started."""
         from orchestrator.dicom.part10 import part10_prefix
@@ -242,6 +229,8 @@ class Receiver:
 
         Raises Broken SETTING_INVALID, JOURNAL_IN_USE or JOURNAL_UNREADABLE, Transient DATABASE_UNREACHABLE.
         """
+        if isinstance(self.system.clock, SteadyClock):
+            self.system.clock.set()
         left_open = self.reception.left_open()
         if self.journal is not None and self.recorder is not None:
             self.journal.recover()
@@ -269,6 +258,7 @@ class Receiver:
             "storage": partial(storage_health, self.reception),
             "database": self.system.database_health,
             "quotas": self.reception.quotas.look,
+            "clock": lambda: clock_health(self.system.clock.skew_s()),
         }
         if self.journal is not None and self.recorder is not None:
             recorder = self.recorder
@@ -317,7 +307,7 @@ def open_system(settings: Settings) -> System:
         installation=installation,
         records=records,
         objects=_open_objects(settings),
-        clock=DatabaseClock(engine) if settings.is_distributed else SystemClock(),
+        clock=DatabaseClock(engine) if settings.is_distributed else SteadyClock(settings.data_dir / "clock"),
         identifiers=RandomIdentifiers(),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sqlite3
 from collections import Counter
@@ -17,10 +16,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from orchestrator.dicom.bounded import BoundedEntity
-from tests.dicom_peers import LOOPBACK, PATIENT_NAME
+from tests.dicom_peers import LOOPBACK, PATIENT_NAME, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 SUCCESS = 0x0000
@@ -98,19 +97,22 @@ def sending(*modalities: Modality) -> Iterator[None]:
             thread.join()
 
 
-def lost(data_dir: Path, *modalities: Modality) -> list[str]:
-    """UIDs answered with success of which there is not exactly one record with an object of exactly these pixels.
+RECORDED = "SELECT sop_instance_uid, digest FROM instances"
 
-    Nobody may be at work in the folder.
-    """
+
+def recorded(data_dir: Path) -> list[tuple[str, str]]:
+    """What the database in a folder says, by a copy of it; nobody may be at work there."""
     with TemporaryDirectory() as copy:
         for path in data_dir.glob("tendon.db*"):
             shutil.copy(path, copy)
         with closing(sqlite3.connect(f"{copy}/tendon.db")) as database:
-            rows = database.execute("SELECT sop_instance_uid, digest, header FROM instances").fetchall()
+            return database.execute(RECORDED).fetchall()
+
+
+def lost(rows: Iterable[tuple[str, str]], data_dir: Path, *modalities: Modality) -> list[str]:
+    """UIDs answered with success of which there is not exactly one record with an object of exactly these pixels."""
     found: dict[str, list[str]] = {}
-    for uid, digest, header in rows:
-        assert json.loads(header)["sop_instance_uid"] == uid
+    for uid, digest in rows:
         found.setdefault(uid, []).append(digest)
     return [
         uid
@@ -123,3 +125,27 @@ def lost(data_dir: Path, *modalities: Modality) -> list[str]:
 def is_kept(data_dir: Path, digest: str, pixels: bytes) -> bool:
     data = (data_dir / "objects" / digest[:2] / digest).read_bytes()
     return hashlib.sha256(data).hexdigest() == digest and data.endswith(pixels)
+
+
+TIMEOUT_S = 60.0
+
+
+def stored(*modalities: Modality) -> list[int]:
+    return [len(modality.stored) for modality in modalities]
+
+
+def go_on(*modalities: Modality) -> bool:
+    """Whether each has some more objects stored."""
+    before = stored(*modalities)
+    return eventually(
+        lambda: all(now >= then + 3 for now, then in zip(stored(*modalities), before, strict=True)), TIMEOUT_S
+    )
+
+
+def are_refused(*modalities: Modality) -> bool:
+    return eventually(lambda: all(modality.statuses[OUT_OF_RESOURCES] >= 3 for modality in modalities), TIMEOUT_S)
+
+
+def statuses(*modalities: Modality) -> set[int | None]:
+    """All that any object was answered; None where there was no answer."""
+    return set().union(*(modality.statuses for modality in modalities))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from orchestrator.keeping import Journal
     from orchestrator.service.receiving import Reception
 
+MOST_SKEW_S: Final = 60.0
+
 _NONE: Final = "0" * 64
 """The digest of no object."""
 
@@ -33,6 +35,12 @@ def storage_health(reception: Reception) -> Health:
 def database_health(is_answering: Callable[[], bool]) -> Health:
     """Whether associations can be noted: without a database none is opened."""
     return PASS if is_answering() else of_fault("fail", Fault.DATABASE_UNREACHABLE)
+
+
+def clock_health(skew_s: float) -> Health:
+    """Whether the machine's clock shows the time that is counted with."""
+    is_close = abs(skew_s) < MOST_SKEW_S
+    return PASS if is_close else Health("warn", detail="the machine's clock shows another time; see `tendon check`")
 
 
 def recorder_health(journal: Journal, is_keeping_up: Callable[[], bool]) -> Health:

@@ -15,7 +15,19 @@ import pytest
 
 from tests.dicom_peers import LOOPBACK, eventually
 from tests.house import TENDON
-from tests.modalities import OUT_OF_RESOURCES, SUCCESS, Modality, lost, sending
+from tests.modalities import (
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    TIMEOUT_S,
+    Modality,
+    are_refused,
+    go_on,
+    lost,
+    recorded,
+    sending,
+    statuses,
+    stored,
+)
 from tests.private_disk import PrivateDisk, private_disk
 from tests.servers.folder import reserved_port
 
@@ -25,7 +37,6 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 9 << 20
 """More than goes through the journal."""
-TIMEOUT_S = 60.0
 
 
 @dataclass
@@ -95,22 +106,6 @@ def modalities(listener: Listener) -> tuple[Modality, ...]:
     return tuple(Modality(listener.dicom_port, size, f"1.2.{number}") for number, size in enumerate(sizes, 1))
 
 
-def stored(*sending: Modality) -> list[int]:
-    return [len(modality.stored) for modality in sending]
-
-
-def go_on(*sending: Modality) -> bool:
-    """Whether each has some more objects stored."""
-    before = stored(*sending)
-    return eventually(
-        lambda: all(now >= then + 3 for now, then in zip(stored(*sending), before, strict=True)), TIMEOUT_S
-    )
-
-
-def are_refused(*sending: Modality) -> bool:
-    return eventually(lambda: all(modality.statuses[OUT_OF_RESOURCES] >= 3 for modality in sending), TIMEOUT_S)
-
-
 def test_a_disk_that_fills_refuses_objects_and_takes_them_again_once_there_is_room(tmp_path):
     with private_disk(tmp_path) as disk, listening(disk, tmp_path) as listener:
         assert eventually(listener.is_ready, TIMEOUT_S)
@@ -129,11 +124,11 @@ def test_a_disk_that_fills_refuses_objects_and_takes_them_again_once_there_is_ro
             assert go_on(*all_modalities)
         assert eventually(listener.is_ready, TIMEOUT_S)
         assert eventually(listener.owes_nothing, TIMEOUT_S)
-        assert set().union(*(modality.statuses for modality in all_modalities)) == {SUCCESS, OUT_OF_RESOURCES}
+        assert statuses(*all_modalities) == {SUCCESS, OUT_OF_RESOURCES}
         assert listener.log().count("storage: fail TND-1004") == 1
         assert eventually(lambda: listener.log().count("storage: pass") == 1)
         listener.kill()
-        assert lost(listener.data_dir, *all_modalities) == []
+        assert lost(recorded(listener.data_dir), listener.data_dir, *all_modalities) == []
 
 
 def test_a_disk_that_breaks_refuses_objects_and_has_all_that_was_acknowledged_once_it_is_repaired(tmp_path):
@@ -148,7 +143,7 @@ def test_a_disk_that_breaks_refuses_objects_and_has_all_that_was_acknowledged_on
             assert eventually(lambda: listener.check("storage")["status"] == "fail", TIMEOUT_S)
             assert listener.check("storage")["code"] == "TND-1005"
         assert sum(stored(*all_modalities)) - sum(before) <= len(all_modalities), "only what was in hand"
-        assert set().union(*(modality.statuses for modality in all_modalities)) == {SUCCESS, OUT_OF_RESOURCES}
+        assert statuses(*all_modalities) == {SUCCESS, OUT_OF_RESOURCES}
         assert listener.log().count("storage: fail TND-1005") == 1
         listener.kill()
         disk.repair()
@@ -158,7 +153,7 @@ def test_a_disk_that_breaks_refuses_objects_and_has_all_that_was_acknowledged_on
             assert go_on(*all_modalities)
         assert eventually(listener.owes_nothing, TIMEOUT_S)
         listener.kill()
-        assert lost(listener.data_dir, *all_modalities) == []
+        assert lost(recorded(listener.data_dir), listener.data_dir, *all_modalities) == []
 
 
 @pytest.mark.parametrize("of_blocks", [False, True])
