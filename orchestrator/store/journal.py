@@ -91,20 +91,21 @@ class PackJournal:
         return LARGEST_BYTES
 
     def recover(self) -> int:
-        """Hand on what dead processes left; returns how many objects.
+        """Hand on what dead processes left, in the order it was received; returns how many objects.
 
         Raises Broken JOURNAL_UNREADABLE where another version of Tendon wrote it.
         """
-        found = 0
-        for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda left: left.stat().st_mtime_ns):
-            with opened(path) as left:
-                places = list(left.places())
-            pack = Pack(path, is_new=False)
-            for at, size in places:
-                self._owe(pack, at, size)
-            found += len(places)
+        left = []
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with opened(path) as written:
+                places = list(written.places())
+            left.append((Pack(path, is_new=False), places))
+        entries = [(place, pack) for pack, places in left for place in places]
+        for place, pack in sorted(entries, key=lambda entry: entry[0].received_at):
+            self._owe(pack, place.at, place.size)
+        for pack, _ in left:
             self._settle(pack)
-        return found
+        return len(entries)
 
     def begin(self) -> JournalEntry:
         with self._change:

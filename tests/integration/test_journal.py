@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from orchestrator.domain.errors import Broken, Fault, Transient
-from orchestrator.keeping import Errand, Received
+from orchestrator.keeping import Errand, Owed, Received
 from orchestrator.store import journal as journals
 from orchestrator.store import packs
 from orchestrator.store.journal import JournalPacks, PackJournal
@@ -112,6 +112,18 @@ def test_what_a_dead_process_acknowledged_is_handed_on(folder):
     assert heir.journal.recover() == 3
     assert heir.read() == {uid: uid.encode() * 5000 for uid in ("1", "2", "3")}
     assert [errand.kind for errand in heir.told.values()] == ["entry"] * 3
+
+
+def test_what_several_associations_left_is_handed_on_in_the_order_it_came_whatever_files_say(folder):
+    life = Life(folder)
+    entries = {uid: life.journal.begin() for uid in ("1", "2", "3")}
+    for number, uid in enumerate(("2", "3", "1")):
+        entries[uid].write(uid.encode())
+        entries[uid].commit(replace(received(uid), received_at=NOW + timedelta(seconds=number)))
+    life.die()
+    for number, path in enumerate(pack_files(folder)):
+        os.utime(path, (number, number))
+    assert list(recovered(folder)) == ["2", "3", "1"]
 
 
 def test_what_is_done_is_not_handed_on_again(folder):
@@ -268,6 +280,18 @@ def test_an_object_is_synced_after_its_block_and_a_new_pack_with_its_folder_befo
     calls.clear()
     life.keep(b"two")
     assert calls == ["pwrite", "pwrite", "fdatasync"]
+
+
+def test_what_is_owed_is_told_and_for_how_long(folder):
+    life = Life(folder)
+    assert life.journal.owed == Owed(0, 0, 0.0)
+    first, second = life.keep(bytes(10)), life.keep(bytes(20))
+    owed = life.journal.owed
+    assert (owed.objects, owed.bytes) == (2, 30)
+    life.journal.done([first])
+    assert 0 < life.journal.owed.oldest_s <= owed.oldest_s + 60
+    life.journal.done([second])
+    assert life.journal.owed == Owed(0, 0, 0.0)
 
 
 class Lives(RuleBasedStateMachine):
