@@ -48,11 +48,11 @@ class Allowance:
         """How much it may send within 24 hours."""
         return int((self.node.quota_gb_per_day or 0) * GB)
 
-    def take(self, size_bytes: int) -> None:
-        """Let so much in. Raises Refused OVER_QUOTA."""
+    def take(self, size_bytes: int, after_bytes: int = 0) -> None:
+        """Let so much in, after so much of the same object. Raises Refused OVER_QUOTA."""
         with self._lock:
             if self._would_exceed(size_bytes):
-                self._refused_bytes = size_bytes
+                self._refused_bytes = min(after_bytes + size_bytes, self.limit_bytes)
                 raise Refused(Fault.OVER_QUOTA)
             self._note(size_bytes, 0.0)
 

@@ -190,7 +190,7 @@ class Arrival:
         if self.reception.free_bytes() - PIECE_BYTES < self.reception.reserve_bytes:
             raise Refused(Fault.STORAGE_LOW)
         if self.allowance is not None:
-            self.allowance.take(PIECE_BYTES)
+            self.allowance.take(PIECE_BYTES, self._allowed_bytes)
             self._allowed_bytes += PIECE_BYTES
         self._room_bytes = self._size_bytes + PIECE_BYTES
 

@@ -40,7 +40,7 @@ def test_monitors_see_health_readiness_and_metrics(tendon):
     with httpx.Client(base_url=f"http://{LOOPBACK}:{tendon.admin_port}") as monitor:
         assert monitor.get("/healthz").text == "ok"
         tendon.until(lambda: monitor.get("/readyz").status_code == 200)
-        receiving = {"listening", "storage", "database", "recorder", "quotas", "rounds", "worker"}
+        receiving = {"listening", "storage", "database", "recorder", "quotas", "clock", "rounds", "worker"}
         parts = {"database"} if tendon.is_distributed else receiving
         assert monitor.get("/readyz").json() == {
             "status": "pass",

@@ -18,10 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.keeping import Errand, Owed, Received
+from orchestrator.service.retiring import SHELVES, Keeper, retire_due, sweep
 from orchestrator.store import journal as journals
 from orchestrator.store import packs
 from orchestrator.store.journal import JournalPacks, PackJournal
+from orchestrator.store.objects import DirectoryObjects
 from orchestrator.store.packs import BLOCK_BYTES
+from tests.fakes.records import MemoryRecords
+from tests.fakes.surroundings import SettableClock
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -280,6 +284,26 @@ def test_an_object_is_synced_after_its_block_and_a_new_pack_with_its_folder_befo
     calls.clear()
     life.keep(b"two")
     assert calls == ["pwrite", "pwrite", "fdatasync"]
+
+
+def test_retention_and_sweep_never_touch_what_is_owed(tmp_path):
+    """It lies in a folder of the object store, as old as it may be, and no row refers to it."""
+    objects = DirectoryObjects(tmp_path / "objects")
+    life = Life(tmp_path / "objects" / "journal")
+    life.keep(bytes(5000), "1")
+    swept = objects.begin()
+    swept.write(b"an object that nobody needs")
+    unneeded = swept.commit().digest
+    for path in (tmp_path / "objects").rglob("*"):
+        os.utime(path, (0, 0))
+    before = pack_files(life.folder)
+    keeper = Keeper(MemoryRecords(), objects, SettableClock(), retention_days=0.001)
+    assert sum(retire_due(keeper) + sweep(keeper) for _ in range(SHELVES)) == 1
+    assert not objects.holds(unneeded)
+    assert pack_files(life.folder) == before
+    assert life.read() == {"1": bytes(5000)}
+    life.die()
+    assert recovered(life.folder) == {"1": bytes(5000)}
 
 
 def test_what_is_owed_is_told_and_for_how_long(folder):

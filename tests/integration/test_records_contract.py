@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.domain.errors import Fault, Transient
 from orchestrator.domain.study import Header, Patient, RegionFact
 from orchestrator.ports import Association
+from orchestrator.store import postgresql
 from orchestrator.store import records as store_records
 from orchestrator.store.records import DatabaseRecords, open_engine
 from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, output_of, site_of, stage_of, worker_of
@@ -432,7 +433,7 @@ def test_an_object_larger_than_four_gigabytes_has_a_size(records):
 
 
 def test_connections_that_died_while_they_rested_are_replaced_without_an_error(postgresql_url, monkeypatch):
-    monkeypatch.setattr(store_records, "_TRUSTED_FOR_S", 0.0)
+    monkeypatch.setattr(postgresql, "_TRUSTED_FOR_S", 0.0)
     records = DatabaseRecords(open_engine(postgresql_url))
     with records.reading() as unit:
         unit.studies.counts()

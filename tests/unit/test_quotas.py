@@ -106,6 +106,22 @@ def test_an_object_that_is_too_large_is_refused_on_its_way_and_what_came_of_it_d
     assert refused(system, ct)
 
 
+def test_as_long_as_a_large_object_does_not_fit_the_node_is_over_its_quota_though_small_ones_may(system):
+    quotas, ct = system.reception.quotas, system.visit()
+    send(system, ct, 1, 2)
+    arrival = system.reception.begin(ct, sop_class_uid="1", sop_instance_uid="2", transfer_syntax_uid="3")
+    arrival.write(bytes(PIECE_BYTES))
+    arrival.write(bytes(PIECE_BYTES))
+    with pytest.raises(Refused):
+        arrival.write(bytes(PIECE_BYTES))
+    arrival.drop()
+    assert quotas.look().status == "warn"
+    send(system, ct, 3)
+    assert quotas.look().status == "warn"
+    system.clock.pass_s(WINDOW_S + SLOT_S)
+    assert quotas.look().status == "pass"
+
+
 def test_small_objects_count_as_what_they_are(system):
     ct = system.visit()
     send(system, ct, *range(31), size=PIECE_BYTES // 10)

@@ -13,6 +13,7 @@ from orchestrator.commands import study as study_command
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.service.operating import study_story
 from orchestrator.service.receiving import PIECE_BYTES, RESERVE_BYTES
+from orchestrator.service.recording import Entry
 from orchestrator.service.retiring import SAFE_AGE_S, SHELVES, Keeper, retire_due, sweep, watermark
 from orchestrator.service.working import complete_report, complete_stage, fail_stage
 from tests.fakes.objects import MemoryObjects
@@ -362,8 +363,8 @@ def test_an_object_whose_row_comes_between_the_look_and_the_removal_stays(system
     days_pass(system, 1)
 
     def row() -> None:
-        system.headers.headers["1.2.3.1.0"] = ct_header("1.2.3.1.0")
-        system.reception.record(system.visit(), ct_header("1.2.3.1.0"), system.objects.place(data))
+        entry = Entry(system.visit(), ct_header("1.2.3.1.0"), system.objects.place(data), system.clock.now())
+        system.reception.record(entry)
 
     assert interrupted_sweep(system, keeper, row) == 0
     assert system.objects.read(digest) == data
