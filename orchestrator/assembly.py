@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import shipped
 from orchestrator.domain.errors import Broken, Fault
+from orchestrator.domain.health import works
 from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due, settle_questions
 from orchestrator.service.announcing import Crier, announce_ready
+from orchestrator.service.checking import clock_health, database_health, recorder_health, storage_health
 from orchestrator.service.counting import Census, count_at, is_counting, nodes_due
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
-from orchestrator.service.receiving import Reception
+from orchestrator.service.quotas import Quotas
+from orchestrator.service.receiving import ABANDONED, Reception
 from orchestrator.service.recording import Recorder, do_errands
 from orchestrator.service.rejecting import Rejections
 from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
@@ -30,7 +33,7 @@ from orchestrator.service.routing import Router
 from orchestrator.service.staffing import Staff, look_after_workers
 from orchestrator.service.working import Workshop, fail_exhausted
 from orchestrator.settings import as_environment
-from orchestrator.store.clock import DatabaseClock
+from orchestrator.store.clock import DatabaseClock, SteadyClock
 from orchestrator.store.journal import JournalPacks, PackJournal
 from orchestrator.store.objects import DirectoryObjects
 from orchestrator.store.records import DatabaseRecords, answering, open_engine
@@ -47,8 +50,9 @@ if TYPE_CHECKING:
     from orchestrator.broker import DeadLetter, DeadLetters
     from orchestrator.dicom.archive import Archive
     from orchestrator.dicom.scp import StorageScp
-    from orchestrator.keeping import Errand
-    from orchestrator.ports import Catalog, Clock, Sender, Shelves
+    from orchestrator.domain.health import Health
+    from orchestrator.keeping import Errand, Owed
+    from orchestrator.ports import Catalog, Sender, Shelves
     from orchestrator.rulebook import YamlRulebook
     from orchestrator.settings import Settings
 
@@ -68,14 +72,6 @@ DELIVERED_KINDS = ("dicom", "folder")
 """Kinds of destination that this version has a sender for."""
 
 
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """This moment in UTC."""
-        return datetime.now(UTC)  # noqa: TID251 - this is the port
-
-
 class RandomIdentifiers:
     """Random names of 128 bits."""
 
@@ -92,7 +88,7 @@ class System:
     installation: str
     records: DatabaseRecords
     objects: Shelves
-    clock: Clock
+    clock: DatabaseClock | SteadyClock
     identifiers: RandomIdentifiers
 
     @cached_property
@@ -109,14 +105,20 @@ class System:
         """What workers ask."""
         return Workshop(self.records, self.catalog, self.clock, self.identifiers, self.settings.lease_seconds)
 
-    def admin(self, port: int, checks: Mapping[str, Callable[[], bool]]) -> AdminServer:
-        """The HTTP server on its bound socket, not started. `checks` say whether the other parts work."""
+    def admin(
+        self, port: int, states: Callable[[], Mapping[str, Health]], journal: Callable[[], Owed] | None
+    ) -> AdminServer:
+        """The HTTP server on its bound socket, not started. `states` tells how the other parts are."""
         from orchestrator.admin.app import AdminServer, application
         from orchestrator.telemetry import metrics_of
 
         listening = socket.create_server((self.settings.admin_host, port))
-        metrics = metrics_of(self.records, self.objects)
-        return AdminServer(application(metrics=metrics, checks=checks), listening)
+        metrics = metrics_of(self.records, self.objects, journal)
+        return AdminServer(application(metrics=metrics, states=states), listening)
+
+    def database_health(self) -> Health:
+        """Whether the database answers."""
+        return database_health(self.records.is_answering)
 
     def rounds(self, holder: str) -> Rounds:
         """The timed rounds, not started; `holder` names this process among those that stand by."""
@@ -187,10 +189,6 @@ class System:
 
         letters.take(note, _DEAD_LETTERS_AT_ONCE)
 
-    def clock_skew_s(self) -> float:
-        """By how many seconds this machine's clock is ahead of the database's; 0 where they are one."""
-        return self.clock.skew_s() if isinstance(self.clock, DatabaseClock) else 0.0
-
     def scp(self) -> Receiver:
         """The Storage SCP with its recorder, not started."""
         from orchestrator.dicom.part10 import part10_prefix
@@ -211,12 +209,13 @@ class System:
             check_class=check_class,
             addresses=_addresses,
             own_ae_title=self.settings.ae_title,
+            quotas=Quotas(self.records, self.clock, time.monotonic),
             journal=journal,
         )
         titles = (self.settings.ae_title, *self.settings.called_ae_titles)
         rejections = Rejections(self.records, self.clock)
         scp = StorageScp(titles, self.settings.dicom_host, self.settings.dicom_port, reception, rejections)
-        return Receiver(self, scp, journal, process)
+        return Receiver(self, reception, scp, journal, process)
 
     def do_errands(self, errands: Sequence[Errand]) -> Sequence[Errand]:
         """Record what is in the journal; returns what is left."""
@@ -233,6 +232,7 @@ class Receiver:
     """The Storage SCP and what records the objects it takes in."""
 
     system: System
+    reception: Reception
     storage: StorageScp
     journal: PackJournal | None
     recorder: RecorderProcess | None
@@ -240,15 +240,16 @@ class Receiver:
     def start(self) -> int:
         """Listen; returns the port. Visits that a dead process left open are closed.
 
-        Raises Broken SETTING_INVALID, JOURNAL_IN_USE or JOURNAL_UNREADABLE.
+        Raises Broken SETTING_INVALID, JOURNAL_IN_USE or JOURNAL_UNREADABLE, Transient DATABASE_UNREACHABLE.
         """
-        now = self.system.clock.now()
-        if self.journal is None or self.recorder is None:
-            with self.system.records.transaction() as unit:
-                unit.studies.close_abandoned(now, opened_before=now)
-        else:
-            self.journal.recover(now)
+        if isinstance(self.system.clock, SteadyClock):
+            self.system.clock.set()
+        left_open = self.reception.left_open()
+        if self.journal is not None and self.recorder is not None:
+            self.journal.recover()
             self.recorder.start(self.journal.done, self.journal.lock)
+        for association_id in left_open:
+            self.reception.close(association_id, ABANDONED)
         return self.storage.start()
 
     def stop(self, grace_s: float = 5.0) -> None:
@@ -263,14 +264,25 @@ class Receiver:
         return self.recorder is None or self.recorder.wait(timeout_s)
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it listens."""
-        return self.storage.is_alive
+    def checks(self) -> dict[str, Callable[[], Health]]:
+        """How each part of receiving is found out."""
+        checks: dict[str, Callable[[], Health]] = {
+            "listening": lambda: works(self.storage.is_alive),
+            "storage": partial(storage_health, self.reception),
+            "database": self.system.database_health,
+            "quotas": self.reception.quotas.look,
+            "clock": lambda: clock_health(self.system.clock.skew_s()),
+        }
+        if self.journal is not None and self.recorder is not None:
+            recorder = self.recorder
+            checks["recorder"] = partial(recorder_health, self.journal, lambda: recorder.is_keeping_up)
+        return checks
 
     @property
-    def is_recording(self) -> bool:
-        """Whether what is taken in becomes records in time."""
-        return self.recorder is None or self.recorder.is_keeping_up
+    def owed(self) -> Callable[[], Owed] | None:
+        """What the journal owes, where there is one."""
+        journal = self.journal
+        return None if journal is None else lambda: journal.owed
 
 
 def open_rulebook() -> YamlRulebook:
@@ -308,7 +320,7 @@ def open_system(settings: Settings) -> System:
         installation=installation,
         records=records,
         objects=_open_objects(settings),
-        clock=DatabaseClock(engine) if settings.is_distributed else SystemClock(),
+        clock=DatabaseClock(engine) if settings.is_distributed else SteadyClock(settings.data_dir / "clock"),
         identifiers=RandomIdentifiers(),
     )
 

@@ -56,6 +56,15 @@ class Received:
     received_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What was received and is to become objects with records: how much, and for how long the first of it waits."""
+
+    objects: int
+    bytes: int
+    oldest_s: float
+
+
 class JournalEntry(Protocol):
     """An object being written to the journal."""
 
@@ -80,6 +89,10 @@ class Journal(Protocol):
         """How many bytes are still to become objects."""
 
     @property
+    def has_room(self) -> bool:
+        """Whether another object may begin now."""
+
+    @property
     def largest_bytes(self) -> int:
         """No larger object goes through the journal."""
 
@@ -90,15 +103,12 @@ class Journal(Protocol):
         """Have the end of an association noted after all that came in it."""
 
 
-ErrandKind = Literal["entry", "end", "abandoned"]
+ErrandKind = Literal["entry", "end"]
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What the recorder is told: record the entry at a place of a pack, or note the end of a visit.
-
-    `abandoned`: the end of every visit that began before `at`, since the process that had it is gone.
-    """
+    """What the recorder is told: record the entry at a place of a pack, or note the end of a visit."""
 
     kind: ErrandKind
     pack: str = ""

@@ -213,8 +213,11 @@ class Studies(Protocol):
     def association(self, association_id: str) -> Association | None:
         """The visit."""
 
-    def close_abandoned(self, now: datetime, *, opened_before: datetime) -> int:
-        """Close visits that began before then, whose process died; returns how many."""
+    def open_visits(self) -> list[str]:
+        """Ids of the visits whose end was not noted."""
+
+    def sent_by(self, node: str, since: datetime) -> list[tuple[datetime, int]]:
+        """How many bytes came from a node since then, for each of its visits, and when the last of them came."""
 
     def add(self, instance: Instance, look_at: datetime) -> Added:
         """Note an instance; its series is looked at for readiness from `look_at` on.

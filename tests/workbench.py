@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.assembly import RandomIdentifiers, SystemClock
+from orchestrator.assembly import RandomIdentifiers
 from orchestrator.domain.job import JobInput
 from orchestrator.domain.pipeline import StagePlan
 from orchestrator.domain.queue import LANES, queues_of
@@ -19,7 +19,7 @@ from orchestrator.service.working import Workshop, claim_stage
 from orchestrator.store.catalog import package_digest
 from orchestrator.store.objects import DirectoryObjects
 from tests.fakes.records import MemoryRecords
-from tests.fakes.surroundings import GivenCatalog
+from tests.fakes.surroundings import GivenCatalog, SystemClock
 from tests.rows import job_of, stage_of, worker_of
 from tests.strategies import START, manifest_of
 from workers.consume import Bench, work_until

@@ -20,6 +20,7 @@ from celery.worker.consumer import Consumer
 from orchestrator import settings
 from orchestrator.broker import TASK, celery_app
 from orchestrator.commands.role import monitored, opened
+from orchestrator.domain.health import works
 from orchestrator.domain.queue import Queue
 from orchestrator.telemetry import log_to_stderr
 from workers.bench import bench_for
@@ -116,7 +117,9 @@ class Engine(bootsteps.StartStopStep):  # type: ignore[misc]
     def _run(self) -> None:
         """Work until told to stop; should that end by itself, the whole worker ends, to be started again."""
         try:
-            with opened() as system, monitored(system, site.health_port, {"engine": current_thread().is_alive}):
+            engine = current_thread()
+            checks = {"engine": lambda: works(engine.is_alive())}
+            with opened() as system, monitored(system, site.health_port, checks):
                 _log.info("working on %s", ", ".join(map(str, self._queues)))
                 work_until(bench_for(system, self._queues), self._stopping, bell)
         finally:

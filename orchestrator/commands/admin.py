@@ -22,7 +22,7 @@ def run(_: argparse.Namespace) -> int:
     stopping = stop_signal()
     with (
         opened() as system,
-        monitored(system, system.settings.admin_port, {"database": system.records.is_answering}) as port,
+        monitored(system, system.settings.admin_port, {"database": system.database_health}) as port,
     ):
         announce(f"Tendon answers on http://{system.settings.admin_host}:{port}/readyz")
         stopping.wait()

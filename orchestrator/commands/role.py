@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.telemetry import log_to_stderr
+from orchestrator.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from orchestrator.assembly import System
+    from orchestrator.domain.health import Health
+    from orchestrator.keeping import Owed
 
 
 def stop_signal() -> Event:
@@ -38,17 +41,24 @@ def opened() -> Iterator[System]:
 
 
 @contextmanager
-def monitored(system: System, port: int | None, checks: Mapping[str, Callable[[], bool]]) -> Iterator[int | None]:
-    """Answer monitors on a port, if one is given, while the block runs; gives the port bound."""
-    if port is None:
-        yield None
-        return
-    server = system.admin(port, checks)
-    server.start()
+def monitored(
+    system: System,
+    port: int | None,
+    checks: Mapping[str, Callable[[], Health]],
+    journal: Callable[[], Owed] | None = None,
+) -> Iterator[int | None]:
+    """Watch the parts, and answer monitors on a port if one is given, while the block runs; gives the port bound."""
+    watch = Watch(checks)
+    server = None if port is None else system.admin(port, watch.states, journal)
+    watch.start()
+    if server is not None:
+        server.start()
     try:
-        yield server.port
+        yield server.port if server else None
     finally:
-        server.stop()
+        if server is not None:
+            server.stop()
+        watch.stop()
 
 
 def announce(sentence: str) -> None:

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.commands.role import announce, monitored, opened, stop_signal
+from orchestrator.domain.health import works
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +28,7 @@ def run(_: argparse.Namespace) -> int:
         rounds = system.rounds(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
         rounds.start()
         try:
-            with monitored(system, system.settings.health_port, {"rounds": lambda: rounds.is_alive}):
+            with monitored(system, system.settings.health_port, {"rounds": lambda: works(rounds.is_alive)}):
                 announce("Tendon does its rounds")
                 stopping.wait()
         finally:

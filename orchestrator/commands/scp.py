@@ -24,8 +24,7 @@ def run(_: argparse.Namespace) -> int:
         scp = system.scp()
         port = scp.start()
         try:
-            checks = {"listening": lambda: scp.is_alive, "recorder": lambda: scp.is_recording}
-            with monitored(system, system.settings.health_port, checks):
+            with monitored(system, system.settings.health_port, scp.checks, scp.owed):
                 announce(f"Tendon receives as {system.settings.ae_title} on {system.settings.dicom_host}:{port}")
                 stopping.wait()
         finally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
 from orchestrator.commands.role import announce, monitored, opened, stop_signal
+from orchestrator.domain.health import works
 
 if TYPE_CHECKING:
     import argparse
@@ -105,15 +106,15 @@ def embedded(system: System) -> Iterator[Running]:
     scp, rounds = system.scp(), system.rounds(_HOLDER)
     worker = WorkerProcess(settings.as_environment(system.settings))
     checks = {
-        "recorder": lambda: scp.is_recording,
-        "rounds": lambda: rounds.is_alive,
-        "worker": lambda: worker.is_alive,
+        **scp.checks,
+        "rounds": lambda: works(rounds.is_alive),
+        "worker": lambda: works(worker.is_alive),
     }
     dicom_port = scp.start()
     rounds.start()
     worker.start()
     try:
-        with monitored(system, system.settings.admin_port, checks) as admin_port:
+        with monitored(system, system.settings.admin_port, checks, scp.owed) as admin_port:
             yield Running(scp, dicom_port, admin_port, worker)
     finally:
         scp.stop()

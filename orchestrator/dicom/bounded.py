@@ -26,6 +26,7 @@ from pynetdicom.transport import AssociationSocket
 
 from orchestrator.dicom.negotiation import understood
 from orchestrator.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from orchestrator.dicom.timer import SteadyTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,6 +196,10 @@ class BoundedDul(DULServiceProvider):  # type: ignore[misc]
     """The upper layer of one association; when it ends, nobody goes on waiting for it."""
 
     streams_objects = False
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__(assoc)
+        self._idle_timer, self.artim_timer = SteadyTimer(IDLE_S), SteadyTimer(FIRST_PDU_S)
 
     def attend(self, dimse: DIMSEServiceProvider) -> None:
         """Know the layer above."""

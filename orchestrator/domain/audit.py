@@ -9,12 +9,16 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.admission import Caller, Rejection
+    from orchestrator.domain.delivery import Node
 
 Outcome = Literal["success", "minor failure", "serious failure", "major failure"]
 """EventOutcomeIndicator 0, 4, 8 and 12."""
 
 ASSOCIATION_OPENED: Final = "association.opened"
 ASSOCIATION_REJECTED: Final = "association.rejected"
+QUOTA_EXCEEDED: Final = "quota.exceeded"
+QUOTA_ENDED: Final = "quota.ended"
+"""What the node sends is taken in again."""
 LONGEST_TEXT: Final = 64
 
 
@@ -64,6 +68,18 @@ def rejected(caller: Caller, rejection: Rejection, node: str, at: datetime) -> A
         node=node,
         reason=rejection.value.reason,
     )
+
+
+def over_quota(node: Node, at: datetime) -> AuditEvent:
+    """What a node sends is refused from now on, until some of what it sent is a day old."""
+    return AuditEvent(
+        QUOTA_EXCEEDED, "minor failure", at, at, actor=node.ae_title, address=node.host, node=node.name, reason="quota"
+    )
+
+
+def within_quota(node: str, at: datetime) -> AuditEvent:
+    """What a node sends is taken in again."""
+    return AuditEvent(QUOTA_ENDED, "success", at, at, actor="", address="", node=node, reason="quota")
 
 
 def inert(text: str) -> str:

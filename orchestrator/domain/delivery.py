@@ -41,6 +41,7 @@ class Node:
     """Who may speak to us, and whom we ask. A caller is known by AE title and address, not by port.
 
     `query`: it answers C-FIND and is asked how many instances a series has.
+    `quota_gb_per_day` is how much it may send within any 24 hours; None: as much as there is room for.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Node:
     time_zone: str = ""
     identity_authority: bool = False
     query: bool = False
+    quota_gb_per_day: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,14 @@ class Fault(Enum):
     NOT_RECORDED = Meaning(
         "TND-1014", "an object that was accepted cannot be recorded", "see the recorder's log; it tries again"
     )
+    OVER_QUOTA = Meaning(
+        "TND-1015",
+        "the node has sent as much within 24 hours as it may",
+        "see what it sends; it may send again by and by, or raise its quota_gb_per_day",
+    )
+    RECORDS_LATE = Meaning(
+        "TND-1016", "what was received is recorded late", "see the recorder's log and the database; nothing is lost"
+    )
 
     RULE_INVALID = Meaning("TND-2001", "the rule text is not valid", "correct the rule at the path named")
     UNKNOWN_PIPELINE = Meaning("TND-2002", "no such pipeline is installed", "install it or correct the name")

@@ -43,6 +43,7 @@ class _NodeText(_Text):
     time_zone: str = ""
     identity_authority: bool = False
     query: bool = False
+    quota_gb_per_day: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class _DestinationText(_Text):

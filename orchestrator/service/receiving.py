@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.admission import NotAdmitted, sender
 from orchestrator.domain.audit import opened
-from orchestrator.domain.errors import Fault, Refused, TendonError
+from orchestrator.domain.errors import Fault, Refused
 from orchestrator.keeping import Received
 from orchestrator.ports import Association
 from orchestrator.service.recording import Entry
@@ -20,11 +20,26 @@ if TYPE_CHECKING:
     from orchestrator.domain.delivery import Node
     from orchestrator.keeping import Journal, JournalEntry, ObjectWriter
     from orchestrator.ports import Clock, Identifiers, Objects, Records
+    from orchestrator.service.quotas import Allowance, Quotas
     from orchestrator.service.recording import Recorder
+
+ABANDONED: Final = "the receiving process ended"
+"""The outcome of an association that its process did not outlive."""
 
 RESERVE_BYTES: Final = 1 << 30
 PIECE_BYTES: Final = 1 << 20
 """How much of an object is taken in before free space is looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """What an open association needs to know of its node."""
+
+    issuer: str = ""
+    allowance: Allowance | None = None
+
+
+_NO_NODE: Final = _Visit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +60,10 @@ class Reception:
     check_class: Callable[[bytes | memoryview, str, str], None]
     addresses: Callable[[str], frozenset[str]]
     own_ae_title: str
+    quotas: Quotas
     journal: Journal | None = None
     reserve_bytes: int = RESERVE_BYTES
-    _issuers: dict[str, str] = field(default_factory=dict)
+    _visits: dict[str, _Visit] = field(default_factory=dict)
     _together: Together[Entry] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +73,7 @@ class Reception:
         """Admit a peer; gives the association's id. Raises NotAdmitted."""
         node = self._sender(caller)
         name = node.name if node else ""
+        visit = _Visit(node.patient_id_issuer, self.quotas.allowance(node)) if node else _Visit()
         association = Association(
             self.identifiers.new(),
             caller.calling_ae,
@@ -68,7 +85,7 @@ class Reception:
         with self.records.transaction() as unit:
             unit.studies.open_association(association)
             unit.audit.add(opened(caller, name, association.opened_at))
-        self._issuers[association.id] = node.patient_id_issuer if node else ""
+        self._visits[association.id] = visit
         return association.id
 
     def _sender(self, caller: Caller) -> Node | None:
@@ -85,20 +102,29 @@ class Reception:
     def begin(
         self, association_id: str, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
     ) -> Arrival:
-        """An object is about to come. Raises Refused STORAGE_LOW, Broken STORE_FAILED, Transient as the journal."""
+        """An object is about to come.
+
+        Raises Refused STORAGE_LOW or OVER_QUOTA, Broken STORE_FAILED, Transient as the journal.
+        """
         prefix = self.prefix(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        visit = self._visits.get(association_id, _NO_NODE)
         received = Received(
             association_id,
-            self._issuers.get(association_id, ""),
+            visit.issuer,
             sop_class_uid,
             sop_instance_uid,
             transfer_syntax_uid,
             len(prefix),
             self.clock.now(),
         )
-        arrival = Arrival(self, received)
+        arrival = Arrival(self, received, visit.allowance)
         arrival.open(prefix)
         return arrival
+
+    def left_open(self) -> list[str]:
+        """Associations that a process that died has left open, as long as none is opened yet. Raises Transient."""
+        with self.records.reading() as unit:
+            return unit.studies.open_visits()
 
     def record(self, entry: Entry) -> None:
         """Keep the record of an object that is stored. Raises as `Recorder.keep`.
@@ -120,7 +146,7 @@ class Reception:
         else:
             with self.records.transaction() as unit:
                 unit.studies.close_association(association_id, now, outcome)
-        self._issuers.pop(association_id, None)
+        self._visits.pop(association_id, None)
 
 
 @dataclass(slots=True)
@@ -129,22 +155,24 @@ class Arrival:
 
     reception: Reception
     received: Received
+    allowance: Allowance | None = None
     _entry: JournalEntry | None = None
     _writer: ObjectWriter | None = None
     _size_bytes: int = 0
     _room_bytes: int = 0
+    _allowed_bytes: int = 0
 
     def open(self, prefix: bytes) -> None:
         """Look for room, and begin with what stands before the data set."""
         self._look_for_room()
         journal = self.reception.journal
-        if journal is not None:
-            self._entry = journal.begin()
-        else:
-            self._writer = self.reception.objects.begin()
         try:
+            if journal is not None:
+                self._entry = journal.begin()
+            else:
+                self._writer = self.reception.objects.begin()
             self._append(prefix)
-        except TendonError:
+        except BaseException:
             self.drop()
             raise
 
@@ -158,9 +186,12 @@ class Arrival:
         self._size_bytes += len(part)
 
     def _look_for_room(self) -> None:
-        """Whether there is room for another piece beside the reserve; asked once for each."""
+        """Whether there is room for another piece beside the reserve, and the node may send it; asked once for each."""
         if self.reception.free_bytes() - PIECE_BYTES < self.reception.reserve_bytes:
             raise Refused(Fault.STORAGE_LOW)
+        if self.allowance is not None:
+            self.allowance.take(PIECE_BYTES, self._allowed_bytes)
+            self._allowed_bytes += PIECE_BYTES
         self._room_bytes = self._size_bytes + PIECE_BYTES
 
     def _append(self, part: bytes | memoryview) -> None:
@@ -189,7 +220,11 @@ class Arrival:
         """
         if self._entry is not None:
             self._entry.commit(self.received)
-            return
+        else:
+            self._finish_apart()
+        self._settle(self.received.prefix_bytes + self._size_bytes)
+
+    def _finish_apart(self) -> None:
         assert self._writer is not None, "finished once"
         with self._writer.view() as written, written[self.received.prefix_bytes :] as data_set:
             header = self.reception.recorder.header_of(self.received, data_set)
@@ -201,3 +236,10 @@ class Arrival:
         for begun in (self._entry, self._writer):
             if begun is not None:
                 begun.discard()
+        self._settle(0)
+
+    def _settle(self, size_bytes: int) -> None:
+        """What came of it in the end counts for the node's quota; the first to tell is believed."""
+        if self.allowance is not None:
+            self.allowance.note(size_bytes - self._allowed_bytes)
+            self.allowance = None

@@ -102,10 +102,7 @@ def do_errands(recorder: Recorder, packs: Packs, errands: Sequence[Errand]) -> l
         with recorder.records.transaction() as unit:
             for end in ends:
                 assert end.at is not None, "ends have a moment"
-                if end.kind == "end":
-                    unit.studies.close_association(end.association_id, end.at, end.outcome)
-                else:
-                    unit.studies.close_abandoned(recorder.clock.now(), opened_before=end.at)
+                unit.studies.close_association(end.association_id, end.at, end.outcome)
     return undone
 
 
@@ -137,15 +134,22 @@ def _printable(name: str) -> str:
 
 
 def _stored(objects: Objects, journalled: Journalled) -> StoredObject:
-    writer = objects.begin()
     try:
-        writer.write(journalled.data)
-        stored = writer.commit()
-    finally:
-        writer.discard()
+        stored = _written(objects, journalled.data)
+    except Broken as error:
+        raise Transient(error.fault, error.detail) from error  # it is the disk's fault, not this object's
     if stored != journalled.stored:
         raise Broken(Fault.OBJECT_DAMAGED, "the bytes in the journal have changed")
     return stored
+
+
+def _written(objects: Objects, data: memoryview) -> StoredObject:
+    writer = objects.begin()
+    try:
+        writer.write(data)
+        return writer.commit()
+    finally:
+        writer.discard()
 
 
 def _is_recorded(recorder: Recorder, packs: Packs, errand: Errand) -> bool:

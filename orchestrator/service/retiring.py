@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault
+from orchestrator.domain.health import of_room
 from orchestrator.service.receiving import RESERVE_BYTES
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def watermark(keeper: Keeper) -> list[str]:
     now = keeper.clock.now()
     code = Fault.STORAGE_LOW.code
     free = {name: free_bytes() for name, free_bytes in keeper.spaces.items()}
-    low = [name for name in free if free[name] < 2 * keeper.reserve_bytes]
+    low = [name for name in free if of_room(free[name], keeper.reserve_bytes).status != "pass"]
     with keeper.records.reading() as unit:
         sounded_at = {alarm.subject: alarm.last_at for alarm in unit.alarms.open() if alarm.code == code}
     due = [name for name in low if name not in sounded_at or now - sounded_at[name] >= _SOUNDED_AGAIN]

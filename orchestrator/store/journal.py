@@ -20,7 +20,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orchestrator.domain.errors import Broken, Fault, Transient
-from orchestrator.keeping import Errand, StoredObject
+from orchestrator.keeping import Errand, Owed, StoredObject
 from orchestrator.store.packs import BLOCK_BYTES, LARGEST_BYTES, SUFFIX, Pack, opened
 from orchestrator.store.spool import not_stored
 
@@ -42,11 +42,12 @@ _KEPT: Final = 4
 """So many packs of which nothing is needed are kept for the next objects."""
 
 
-class _Owed(NamedTuple):
+class _Entered(NamedTuple):
     """An entry of which no record is kept yet."""
 
     pack: Pack
     size: int
+    at_s: float
 
 
 class PackJournal:
@@ -61,7 +62,7 @@ class PackJournal:
         self._numbers = count(1)
         self._change = Condition()
         self._free: list[Pack] = []
-        self._owed: dict[int, _Owed] = {}
+        self._owed: dict[int, _Entered] = {}
         self._owed_bytes = 0
         self.lock = _locked(folder / _LOCK)
         """A descriptor that keeps the folder for as long as any process has it."""
@@ -71,29 +72,44 @@ class PackJournal:
         return self._owed_bytes
 
     @property
+    def owed(self) -> Owed:
+        """What is owed; never waits, not even while the disk hangs."""
+        at_s = self._oldest_at_s()
+        return Owed(len(self._owed), self._owed_bytes, 0.0 if at_s is None else time.monotonic() - at_s)
+
+    def _oldest_at_s(self) -> float | None:
+        while True:
+            with suppress(RuntimeError):  # another thread has just changed them
+                return next((entered.at_s for entered in self._owed.values()), None)
+
+    @property
+    def has_room(self) -> bool:
+        return self._owed_bytes < MOST_OWED_BYTES and len(self._owed) < MOST_OWED
+
+    @property
     def largest_bytes(self) -> int:
         return LARGEST_BYTES
 
-    def recover(self, before: datetime) -> int:
-        """Hand on what dead processes left, then the end of all visits that began before; returns how many objects.
+    def recover(self) -> int:
+        """Hand on what dead processes left, in the order it was received; returns how many objects.
 
         Raises Broken JOURNAL_UNREADABLE where another version of Tendon wrote it.
         """
-        found = 0
-        for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda left: left.stat().st_mtime_ns):
-            with opened(path) as left:
-                places = list(left.places())
-            pack = Pack(path, is_new=False)
-            for at, size in places:
-                self._owe(pack, at, size)
-            found += len(places)
+        left = []
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with opened(path) as written:
+                places = list(written.places())
+            left.append((Pack(path, is_new=False), places))
+        entries = [(place, pack) for pack, places in left for place in places]
+        for place, pack in sorted(entries, key=lambda entry: entry[0].received_at):
+            self._owe(pack, place.at, place.size)
+        for pack, _ in left:
             self._settle(pack)
-        self._tell(next(self._numbers), Errand("abandoned", at=before))
-        return found
+        return len(entries)
 
     def begin(self) -> JournalEntry:
         with self._change:
-            if not self._change.wait_for(self._has_room, self._patience_s):
+            if not self._change.wait_for(lambda: self.has_room, self._patience_s):
                 raise Transient(Fault.JOURNAL_FULL)
             pack = self._free.pop() if self._free else None
             if pack is not None:
@@ -110,9 +126,6 @@ class PackJournal:
             raise not_stored(error) from error
         return _Entry(self, pack)
 
-    def _has_room(self) -> bool:
-        return self._owed_bytes < MOST_OWED_BYTES and len(self._owed) < MOST_OWED
-
     def end(self, association_id: str, now: datetime, outcome: str) -> None:
         self._tell(next(self._numbers), Errand("end", association_id=association_id, at=now, outcome=outcome))
 
@@ -123,7 +136,7 @@ class PackJournal:
     def _owe(self, pack: Pack, at: int, size: int) -> None:
         number = next(self._numbers)
         with self._change:
-            self._owed[number] = _Owed(pack, size)
+            self._owed[number] = _Entered(pack, size, time.monotonic())
             self._owed_bytes += size
             pack.owed += 1
         self._tell(number, Errand("entry", pack=pack.path.name, place=at))

@@ -16,7 +16,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.keeping import Journalled, Received, StoredObject
@@ -118,6 +118,14 @@ def _after(at: int, size: int) -> int:
     return at + BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
+class Place(NamedTuple):
+    """Where an entry begins, how many bytes its object has, when it came."""
+
+    at: int
+    size: int
+    received_at: datetime
+
+
 class OpenPack:
     """One pack as a reader has it."""
 
@@ -144,13 +152,13 @@ class OpenPack:
         data = os.pread(self._handle, size, at + BLOCK_BYTES)
         return Journalled(received, stored, memoryview(data)) if len(data) == size else None
 
-    def places(self) -> Iterator[tuple[int, int]]:
-        """Where each entry begins and how many bytes its object has, as far as they are whole. Raises OSError."""
+    def places(self) -> Iterator[Place]:
+        """Each entry, as far as they are whole. Raises OSError."""
         at = BLOCK_BYTES
         while (found := self.entry(at)) is not None:
             if hashlib.sha256(found.data).hexdigest() != found.stored.digest:
                 return
-            yield at, found.stored.size
+            yield Place(at, found.stored.size, found.received.received_at)
             at = _after(at, found.stored.size)
 
 

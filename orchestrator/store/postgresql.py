@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _TRUSTED_FOR_S: Final = 0.1
 """No database is killed and answers again in so short a time."""
+_SILENCE_MS: Final = 11_000
+"""How long what was sent may stay unacknowledged: keepalives find out only about connections at rest."""
 _RESTING_SINCE: Final = "resting since"
 _RECONNECT_AFTER_S: Final = 1.0
 
@@ -28,7 +30,13 @@ def open_server(url: URL) -> Engine:
         url.set(drivername="postgresql+psycopg"),
         pool_size=16,
         max_overflow=128,
-        connect_args={"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3},
+        connect_args={
+            "connect_timeout": 5,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": _SILENCE_MS,
+        },
     )
     event.listen(engine, "checkin", _note_rest)
     event.listen(engine, "checkout", _ping_if_rested)

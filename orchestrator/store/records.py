@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.domain.errors import Fault, Transient
@@ -29,6 +29,7 @@ from orchestrator.store.keeping import KeepingRows
 from orchestrator.store.leases import LeaseRows
 from orchestrator.store.site import SiteRows
 from orchestrator.store.studies import StudyRows
+from orchestrator.store.tables import installation
 from orchestrator.store.versions import VersionRows
 from orchestrator.store.workers import WorkerRows
 
@@ -49,6 +50,7 @@ _KEPT_FROM_WRITING = frozenset(
     }
 )
 _PRIMARY_CODE = 0xFF
+_ANYTHING = select(installation.c.id)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class DatabaseRecords:
             tell_if_rung(connection)
 
     @contextmanager
-    def reading(self) -> Iterator[Unit]:
+    def reading(self) -> Iterator[_Unit]:
         """One consistent view that takes no write lock."""
         with answering(self._engine), self._engine.connect().execution_options(**self._view) as connection:
             yield _Unit(connection)
@@ -139,7 +141,8 @@ class DatabaseRecords:
     def is_answering(self) -> bool:
         """Whether the database answers at this moment."""
         try:
-            with self.reading():
+            with self.reading() as unit:
+                unit.connection.execute(_ANYTHING).first()
                 return True
         except Transient:
             return False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from orchestrator.ports import Added
 
 
+_LONGEST_VISIT: Final = timedelta(days=1)
+_OPEN_VISITS = select(associations.c.id).where(associations.c.closed_at.is_(None)).order_by(associations.c.opened_at)
 _UNSETTLED = select(series.c.uid).where(~series.c.is_settled).limit(1)
 
 
@@ -63,14 +66,19 @@ class StudyRows:
         row = self._connection.execute(select(associations).where(associations.c.id == association_id)).one_or_none()
         return None if row is None else Association(**row._mapping)  # noqa: SLF001
 
-    def close_abandoned(self, now: datetime, *, opened_before: datetime) -> int:
-        closed = self._connection.execute(
-            update(associations)
-            .where(associations.c.closed_at.is_(None), associations.c.opened_at < opened_before)
-            .values(closed_at=now, outcome="the receiving process ended")
+    def open_visits(self) -> list[str]:
+        return list(self._connection.execute(_OPEN_VISITS).scalars())
+
+    def sent_by(self, node: str, since: datetime) -> list[tuple[datetime, int]]:
+        """A visit that began more than a day before then is not looked for."""
+        rows = self._connection.execute(
+            select(func.max(instances.c.received_at), func.sum(instances.c.size))
+            .join(associations, associations.c.id == instances.c.association_id)
+            .where(associations.c.node == node, associations.c.opened_at >= since - _LONGEST_VISIT)
+            .where(instances.c.received_at >= since)
+            .group_by(associations.c.id)
         )
-        ring(self._connection)
-        return closed.rowcount
+        return [(at, int(size)) for at, size in rows]
 
     def add(self, instance: Instance, look_at: datetime) -> Added:
         header = instance.header

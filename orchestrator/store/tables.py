@@ -63,6 +63,7 @@ associations = Table(
     Column("outcome", Text, nullable=False, default=""),
     Column("called_ae", Text, nullable=False, server_default=text("''")),
     Column("node", Text, nullable=False, server_default=text("''")),
+    Index("associations_of_node", "node", "opened_at"),
 )
 
 studies = Table(

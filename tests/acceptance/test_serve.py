@@ -40,9 +40,15 @@ def test_monitors_see_health_readiness_and_metrics(tendon):
     with httpx.Client(base_url=f"http://{LOOPBACK}:{tendon.admin_port}") as monitor:
         assert monitor.get("/healthz").text == "ok"
         tendon.until(lambda: monitor.get("/readyz").status_code == 200)
-        parts = {"database"} if tendon.is_distributed else {"rounds", "worker"}
-        assert monitor.get("/readyz").json() == dict.fromkeys(parts, True)
-        assert "tendon_free_bytes" in monitor.get("/metrics").text
+        receiving = {"listening", "storage", "database", "recorder", "quotas", "clock", "rounds", "worker"}
+        parts = {"database"} if tendon.is_distributed else receiving
+        assert monitor.get("/readyz").json() == {
+            "status": "pass",
+            "checks": {part: {"status": "pass"} for part in parts},
+        }
+        metrics = monitor.get("/metrics").text
+        assert "tendon_free_bytes" in metrics
+        assert ("tendon_journal_owed_bytes 0.0" in metrics) is not tendon.is_distributed
 
 
 def test_no_patient_data_is_in_logs_metrics_file_names_or_answers(tendon, tmp_path):

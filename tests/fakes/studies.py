@@ -35,12 +35,17 @@ class MemoryStudies:
     def association(self, association_id: str) -> Association | None:
         return self._state.associations.get(association_id)
 
-    def close_abandoned(self, now: datetime, *, opened_before: datetime) -> int:
-        open_visits = [a for a in self._state.associations.values() if a.closed_at is None]
-        abandoned = [a.id for a in open_visits if a.opened_at < opened_before]
-        for identifier in abandoned:
-            self.close_association(identifier, now, "the receiving process ended")
-        return len(abandoned)
+    def open_visits(self) -> list[str]:
+        return [a.id for a in self._state.associations.values() if a.closed_at is None]
+
+    def sent_by(self, node: str, since: datetime) -> list[tuple[datetime, int]]:
+        found: dict[str, tuple[datetime, int]] = {}
+        for instance, _ in self._state.instances.values():
+            visit = self._state.associations.get(instance.association_id)
+            if visit is not None and visit.node == node and instance.received_at >= since:
+                at, size = found.get(visit.id, (since, 0))
+                found[visit.id] = (max(at, instance.received_at), size + instance.size)
+        return list(found.values())
 
     def add(self, instance: Instance, look_at: datetime) -> Added:
         header = instance.header

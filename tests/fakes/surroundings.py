@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from tests.strategies import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
 
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.queue import Queue
@@ -24,12 +23,29 @@ class SettableClock:
     """The port `Clock`; time stands still until `pass_s`."""
 
     moment: datetime = START
+    steady_s: float = 0.0
 
     def now(self) -> datetime:
         return self.moment
 
     def pass_s(self, seconds: float) -> None:
         self.moment += timedelta(seconds=seconds)
+        self.steady_s += seconds
+
+    def jump_s(self, seconds: float) -> None:
+        """Somebody sets it: no time passes."""
+        self.moment += timedelta(seconds=seconds)
+
+    def elapsed_s(self) -> float:
+        """A clock beside it that nobody can set."""
+        return self.steady_s
+
+
+class SystemClock:
+    """The port `Clock`: this machine's own."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.classing import claim_versions, class_version
 from orchestrator.service.delivering import Dispatch, deliver_due
 from orchestrator.service.operating import replace_site
+from orchestrator.service.quotas import Quotas
 from orchestrator.service.receiving import Reception
 from orchestrator.service.recording import Recorder
 from orchestrator.service.routing import Router, due_studies, route_study
@@ -122,6 +123,7 @@ class FakeSystem:
             addresses=addresses,
             check_class=lambda *_: None,
             own_ae_title="TENDON",
+            quotas=Quotas(self.records, self.clock, self.clock.elapsed_s),
         )
 
     @cached_property

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +17,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from orchestrator.domain.errors import Broken, Fault, Transient
-from orchestrator.keeping import Errand, Received
+from orchestrator.keeping import Errand, Owed, Received
+from orchestrator.service.retiring import SHELVES, Keeper, retire_due, sweep
 from orchestrator.store import journal as journals
 from orchestrator.store import packs
 from orchestrator.store.journal import JournalPacks, PackJournal
+from orchestrator.store.objects import DirectoryObjects
 from orchestrator.store.packs import BLOCK_BYTES
+from tests.fakes.records import MemoryRecords
+from tests.fakes.surroundings import SettableClock
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -69,7 +73,7 @@ def pack_files(folder: Path) -> list[Path]:
 
 def recovered(folder: Path) -> dict[str, bytes]:
     life = Life(folder)
-    life.journal.recover(NOW)
+    life.journal.recover()
     found = life.read()
     life.die()
     return found
@@ -101,7 +105,7 @@ def test_what_is_being_written_can_be_looked_at_and_dropped_without_a_trace(fold
     assert pack_files(folder) == []
 
 
-def test_what_a_dead_process_acknowledged_is_handed_on_before_the_end_of_its_visits(folder):
+def test_what_a_dead_process_acknowledged_is_handed_on(folder):
     life = Life(folder)
     for uid in ("1", "2", "3"):
         life.keep(uid.encode() * 5000, uid)
@@ -109,10 +113,21 @@ def test_what_a_dead_process_acknowledged_is_handed_on_before_the_end_of_its_vis
     entry.write(b"not acknowledged")
     life.die()
     heir = Life(folder)
-    assert heir.journal.recover(NOW) == 3
+    assert heir.journal.recover() == 3
     assert heir.read() == {uid: uid.encode() * 5000 for uid in ("1", "2", "3")}
-    assert [errand.kind for errand in heir.told.values()] == ["entry"] * 3 + ["abandoned"]
-    assert list(heir.told.values())[-1].at == NOW
+    assert [errand.kind for errand in heir.told.values()] == ["entry"] * 3
+
+
+def test_what_several_associations_left_is_handed_on_in_the_order_it_came_whatever_files_say(folder):
+    life = Life(folder)
+    entries = {uid: life.journal.begin() for uid in ("1", "2", "3")}
+    for number, uid in enumerate(("2", "3", "1")):
+        entries[uid].write(uid.encode())
+        entries[uid].commit(replace(received(uid), received_at=NOW + timedelta(seconds=number)))
+    life.die()
+    for number, path in enumerate(pack_files(folder)):
+        os.utime(path, (number, number))
+    assert list(recovered(folder)) == ["2", "3", "1"]
 
 
 def test_what_is_done_is_not_handed_on_again(folder):
@@ -194,7 +209,7 @@ def test_a_journal_of_another_version_is_left_alone_and_told(folder):
     with path.open("r+b") as file:
         file.write(b"TENDON-9")
     with pytest.raises(Broken) as refusal:
-        Life(folder).journal.recover(NOW)
+        Life(folder).journal.recover()
     assert refusal.value.fault is Fault.JOURNAL_UNREADABLE
     assert path.exists()
 
@@ -271,6 +286,38 @@ def test_an_object_is_synced_after_its_block_and_a_new_pack_with_its_folder_befo
     assert calls == ["pwrite", "pwrite", "fdatasync"]
 
 
+def test_retention_and_sweep_never_touch_what_is_owed(tmp_path):
+    """It lies in a folder of the object store, as old as it may be, and no row refers to it."""
+    objects = DirectoryObjects(tmp_path / "objects")
+    life = Life(tmp_path / "objects" / "journal")
+    life.keep(bytes(5000), "1")
+    swept = objects.begin()
+    swept.write(b"an object that nobody needs")
+    unneeded = swept.commit().digest
+    for path in (tmp_path / "objects").rglob("*"):
+        os.utime(path, (0, 0))
+    before = pack_files(life.folder)
+    keeper = Keeper(MemoryRecords(), objects, SettableClock(), retention_days=0.001)
+    assert sum(retire_due(keeper) + sweep(keeper) for _ in range(SHELVES)) == 1
+    assert not objects.holds(unneeded)
+    assert pack_files(life.folder) == before
+    assert life.read() == {"1": bytes(5000)}
+    life.die()
+    assert recovered(life.folder) == {"1": bytes(5000)}
+
+
+def test_what_is_owed_is_told_and_for_how_long(folder):
+    life = Life(folder)
+    assert life.journal.owed == Owed(0, 0, 0.0)
+    first, second = life.keep(bytes(10)), life.keep(bytes(20))
+    owed = life.journal.owed
+    assert (owed.objects, owed.bytes) == (2, 30)
+    life.journal.done([first])
+    assert 0 < life.journal.owed.oldest_s <= owed.oldest_s + 60
+    life.journal.done([second])
+    assert life.journal.owed == Owed(0, 0, 0.0)
+
+
 class Lives(RuleBasedStateMachine):
     """Objects come, are given up, are recorded, and the process is killed, in any order."""
 
@@ -316,7 +363,7 @@ class Lives(RuleBasedStateMachine):
         self.life.die()
         self.begun.clear()
         self.life = Life(Path(self.place.name))
-        assert self.life.journal.recover(NOW) == len(self._handed_on())
+        assert self.life.journal.recover() == len(self._handed_on())
         entries = [number for number, errand in self.life.told.items() if errand.kind == "entry"]
         found = JournalPacks(self.life.folder).entries([self.life.told[n] for n in entries])
         uids = [entry.received.sop_instance_uid for entry in found]

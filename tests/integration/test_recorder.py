@@ -198,6 +198,6 @@ def test_the_recorder_of_a_dead_owner_ends_and_frees_the_journal(site, owner):
 def test_an_end_without_objects_is_noted(site, owner):
     process, journal = owner
     process.start(journal.done, journal.lock)
-    process.tell(10_000, Errand("abandoned", at=site.clock.now()))
+    process.tell(10_000, Errand("end", association_id="a1", at=site.clock.now(), outcome="lost"))
     process.stop(10)
     assert not process.is_keeping_up

@@ -266,22 +266,26 @@ def test_an_association_open_on_one_series_lets_the_other_be_due(records):
     assert due(records) == [STUDY_UID]
 
 
-def test_visits_whose_process_died_are_closed_and_counted(records):
+def test_visits_are_open_until_they_are_closed(records):
     with records.transaction() as unit:
-        for name in ("a1", "a2", "a3"):
-            unit.studies.open_association(Association(name, "CT1", "10.0.0.1", START))
-        unit.studies.open_association(Association("a4", "CT1", "10.0.0.1", after(8)))
-        unit.studies.close_association("a1", after(1), "released")
-    received(records, ct("1.4", association_id="a2"))
-    with records.transaction() as unit:
-        assert unit.studies.close_abandoned(after(9), opened_before=after(8)) == 2
-        assert unit.studies.close_abandoned(after(9), opened_before=after(8)) == 0
-        assert unit.studies.association("a4").closed_at is None
-    assert due(records, after(9)) == [STUDY_UID]
+        for number, name in enumerate(("a1", "a2", "a3")):
+            unit.studies.open_association(Association(name, "CT1", "10.0.0.1", after(number)))
+        unit.studies.close_association("a2", after(9), "released")
     with records.reading() as unit:
-        assert unit.studies.association("a1").outcome == "released"
-        assert unit.studies.association("a2").closed_at == after(9)
-        assert unit.studies.association("a2").outcome
+        assert unit.studies.open_visits() == ["a1", "a3"]
+
+
+def test_what_a_node_sent_is_counted_by_its_visits(records):
+    with records.transaction() as unit:
+        for name, node in (("a1", "ct1"), ("a2", "ct1"), ("a3", "mr1"), ("a4", "")):
+            unit.studies.open_association(Association(name, "CT1", "10.0.0.1", START, node=node))
+        for number, visit in enumerate(("a1", "a1", "a1", "a2", "a3", "a4")):
+            instance = ct(f"1.{number}", association_id=visit)
+            unit.studies.add(replace(instance, size=1 << number, received_at=after(10 * number)), START)
+    with records.reading() as unit:
+        assert sorted(unit.studies.sent_by("ct1", after(10))) == [(after(20), 2 + 4), (after(30), 8)]
+        assert unit.studies.sent_by("mr1", after(50)) == []
+        assert unit.studies.sent_by("unheard of", START) == []
 
 
 def test_studies_are_under_way_until_their_last_series_is_settled(records):

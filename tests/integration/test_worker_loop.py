@@ -11,7 +11,6 @@ from threading import Condition
 
 import pytest
 
-from orchestrator.assembly import SystemClock
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import JobInput
 from orchestrator.domain.pipeline import Input
@@ -19,6 +18,7 @@ from orchestrator.domain.queue import queues_of
 from orchestrator.domain.upstream import identity_of
 from orchestrator.service.operating import open_alarms
 from tests.fakes.restarting import RestartingRecords
+from tests.fakes.surroundings import SystemClock
 from tests.house import write_limb_study
 from tests.workbench import BONE, Workbench
 from workers import consume

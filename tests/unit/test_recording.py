@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.domain.admission import Caller
 from orchestrator.domain.errors import Fault, Refused, Transient
-from orchestrator.keeping import Errand
-from orchestrator.service.receiving import RESERVE_BYTES
+from orchestrator.service.receiving import ABANDONED, RESERVE_BYTES
 from orchestrator.service.recording import do_errands
 from orchestrator.store.journal import JournalPacks, PackJournal
 from orchestrator.store.packs import LARGEST_BYTES
 from tests.fakes.system import FakeSystem, slices, store
 from tests.strategies import STUDY_UID, ct_header
+
+if TYPE_CHECKING:
+    from orchestrator.keeping import Errand
 
 CALLER = Caller("CT1", "TENDON", "10.0.0.1")
 
@@ -86,14 +89,17 @@ def test_recording_twice_changes_nothing(at):
     assert at.system.study() == before
 
 
-def test_the_visits_of_a_dead_process_end_and_those_since_do_not(at):
+@pytest.mark.parametrize("jump_s", [1.0, -10_000.0, 10_000.0])
+def test_the_visits_of_a_dead_process_end_and_those_since_do_not_whatever_the_clock_says(at, jump_s):
     before = at.reception.open(CALLER)
-    at.system.clock.pass_s(1)
-    restarted = at.system.clock.now()
+    at.system.clock.jump_s(jump_s)
+    left = at.reception.left_open()
     since = at.reception.open(CALLER)
-    do_errands(at.system.recorder, at.packs, [Errand("abandoned", at=restarted)])
+    for visit in left:
+        at.reception.close(visit, ABANDONED)
+    at.record()
     with at.system.records.reading() as unit:
-        assert unit.studies.association(before).closed_at is not None
+        assert unit.studies.association(before).outcome == ABANDONED
         assert unit.studies.association(since).closed_at is None
 
 
@@ -198,3 +204,18 @@ def test_an_object_given_up_on_its_way_is_never_recorded(at):
     arrival.drop()
     assert at.told == []
     assert at.system.study(STUDY_UID) is None
+
+
+def test_a_disk_that_cannot_be_written_is_no_fault_of_an_object(at):
+    """All of it waits, in its order, and nobody is alarmed about each."""
+    at.send(*slices())
+    errands = list(at.told)
+    at.system.objects.is_failing = True
+    with pytest.raises(Transient) as fault:
+        at.record()
+    assert fault.value.fault is Fault.STORE_FAILED
+    with at.system.records.reading() as unit:
+        assert unit.alarms.open() == []
+    at.told, at.system.objects.is_failing = errands, False
+    assert at.record() == []
+    assert len(at.instances()) == 3

@@ -364,8 +364,8 @@ def test_an_object_whose_row_comes_between_the_look_and_the_removal_stays(system
 
     def row() -> None:
         system.headers.headers["1.2.3.1.0"] = ct_header("1.2.3.1.0")
-        stored = system.objects.place(data)
-        system.reception.record(Entry(system.visit(), ct_header("1.2.3.1.0"), stored, system.clock.now()))
+        entry = Entry(system.visit(), ct_header("1.2.3.1.0"), system.objects.place(data), system.clock.now())
+        system.reception.record(entry)
 
     assert interrupted_sweep(system, keeper, row) == 0
     assert system.objects.read(digest) == data

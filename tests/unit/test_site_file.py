@@ -76,13 +76,21 @@ def test_an_empty_file_is_an_empty_site(text):
 
 
 def faults() -> list[tuple[str, str]]:
-    node = "name: n, ae_title: A, host: h"
-    pacs = "name: p, kind: dicom, ae_title: A, host: h, port: 104"
     return [
         ("- 1", "the file"),
         ("nodes", "the file"),
         ("false", "the file"),
         ("nodez: []", "nodez"),
+        *faults_of_nodes(),
+        *faults_of_destinations(),
+        ("rules: {name: CT}", "rules"),
+        ("rules: [CT]", "rules[0]"),
+    ]
+
+
+def faults_of_nodes() -> list[tuple[str, str]]:
+    node = "name: n, ae_title: A, host: h"
+    return [
         ("nodes: 3", "nodes"),
         ("nodes: [3]", "nodes[0]"),
         ("nodes: [{ae_title: A, host: h}]", "nodes[0].name"),
@@ -97,7 +105,17 @@ def faults() -> list[tuple[str, str]]:
         (f"nodes: [{{{node}, port: '104'}}]", "nodes[0].port"),
         (f"nodes: [{{{node}, may_send: 'yes'}}]", "nodes[0].may_send"),
         (f"nodes: [{{{node}, colour: red}}]", "nodes[0].colour"),
+        (f"nodes: [{{{node}, quota_gb_per_day: 0}}]", "nodes[0].quota_gb_per_day"),
+        (f"nodes: [{{{node}, quota_gb_per_day: -1}}]", "nodes[0].quota_gb_per_day"),
+        (f"nodes: [{{{node}, quota_gb_per_day: .inf}}]", "nodes[0].quota_gb_per_day"),
+        (f"nodes: [{{{node}, quota_gb_per_day: 5 GB}}]", "nodes[0].quota_gb_per_day"),
         (f"nodes: [{{{node}}}, {{{node}}}]", "nodes[1].name"),
+    ]
+
+
+def faults_of_destinations() -> list[tuple[str, str]]:
+    pacs = "name: p, kind: dicom, ae_title: A, host: h, port: 104"
+    return [
         ("destinations: [{name: p, kind: ftp}]", "destinations[0].kind"),
         ("destinations: [{name: p, kind: dicom, host: h, port: 1}]", "destinations[0].ae_title"),
         ("destinations: [{name: p, kind: dicom, ae_title: A, port: 1}]", "destinations[0].host"),
@@ -113,8 +131,6 @@ def faults() -> list[tuple[str, str]]:
         (f"destinations: [{{{pacs}, max_per_s: 0}}]", "destinations[0].max_per_s"),
         (f"destinations: [{{{pacs}, max_per_s: .inf}}]", "destinations[0].max_per_s"),
         (f"destinations: [{{{pacs}}}, {{{pacs}}}]", "destinations[1].name"),
-        ("rules: {name: CT}", "rules"),
-        ("rules: [CT]", "rules[0]"),
     ]
 
 
@@ -184,6 +200,7 @@ nodes = st.builds(
     time_zone=texts,
     identity_authority=st.booleans(),
     query=st.booleans(),
+    quota_gb_per_day=st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
 )
 destinations = st.builds(
     Destination,
