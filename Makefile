@@ -31,6 +31,7 @@ campaign: $(VENV)/.installed-test  ## fuzz what takes bytes, then break everythi
 	tests/install-programs
 	$(PIP_INSTALL) --editable '.[workers,test,campaign]'
 	$(BIN)/python -m tests.faults.fuzz all
+	$(BIN)/python -m tests.faults.receiving --calls --kills 200 $(if $(filter 0,$(shell id -u)),--cuts 200)
 	$(BIN)/python -m tests.faults.campaign --hours $(HOURS)
 
 clean:

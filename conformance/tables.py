@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pydicom import Dataset
 from pydicom.charset import python_encoding
 from pydicom.uid import UID, UID_dictionary
-from pynetdicom import AllStoragePresentationContexts, _config, build_context
+from pynetdicom import AllStoragePresentationContexts, build_context
 from pynetdicom.pdu import A_ASSOCIATE_RJ
-from pynetdicom.presentation import negotiate_unrestricted
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 from pynetdicom.status import code_to_category
 
 from orchestrator import settings
 from orchestrator.dicom import bounded, elements, listener, scp, scu, seg, sr
+from orchestrator.dicom.storage_classes import is_storage
 from orchestrator.domain import admission, circuit, delivery
 
 if TYPE_CHECKING:
@@ -47,33 +47,8 @@ def _sop_classes() -> Mapping[str, str]:
     return named
 
 
-def _is_accepted(uid: str) -> bool:
-    """Whether the SCP accepts a presentation context of this abstract syntax; its listener adds Verification only."""
-    bounded.prepare()
-    assert _config.UNRESTRICTED_STORAGE_SERVICE
-    asked = build_context(uid)
-    asked.context_id = 1
-    ((answer,), _) = negotiate_unrestricted([asked], [build_context(Verification)])
-    return bool(answer.result == 0)
-
-
-def _is_storage(uid: str, name: str) -> bool:
-    is_stored = "Storage" in name and "Commitment" not in name
-    return is_stored or uid in {str(context.abstract_syntax) for context in AllStoragePresentationContexts}
-
-
 def _by_uid(uids: Iterable[str]) -> list[str]:
     return sorted(uids, key=lambda uid: [int(part) for part in uid.split(".")])
-
-
-def _classes(*, storage: bool, accepted: bool) -> str:
-    named = _sop_classes()
-    chosen = (
-        uid
-        for uid, name in named.items()
-        if _is_storage(uid, name) is storage and _is_accepted(uid) is accepted and uid != Verification
-    )
-    return _table("SOP class | UID", ((named[uid], f"`{uid}`") for uid in _by_uid(chosen)))
 
 
 def product() -> str:
@@ -111,17 +86,9 @@ def created_objects() -> str:
 
 def storage_classes() -> str:
     """Storage SOP classes that the SCP accepts by name."""
-    return _classes(storage=True, accepted=True)
-
-
-def storage_refused() -> str:
-    """What is called storage and is another service."""
-    return _classes(storage=True, accepted=False)
-
-
-def accepted_without_service() -> str:
-    """Abstract syntaxes of other services that are accepted because pynetdicom does not know them."""
-    return _classes(storage=False, accepted=True)
+    named = _sop_classes()
+    taken = (uid for uid in named if is_storage(uid, takes_unknown=False))
+    return _table("SOP class | UID", ((named[uid], f"`{uid}`") for uid in _by_uid(taken)))
 
 
 def transfer_syntaxes() -> str:
@@ -293,7 +260,7 @@ def peers() -> str:
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     made.__name__.replace("_", "-"): made
     for made in (
-        *(product, services, created_objects, storage_classes, storage_refused, accepted_without_service),
+        *(product, services, created_objects, storage_classes),
         *(
             transfer_syntaxes,
             other_syntaxes,

@@ -8,10 +8,12 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 import pytest
+from pydicom.uid import UID_dictionary
 
 from conformance.statement import STATEMENT, filled, rows
 from conformance.tables import TABLES
 from orchestrator.dicom import scp
+from orchestrator.dicom.scp import StorageScp
 from orchestrator.domain.admission import Rejection
 from orchestrator.domain.errors import Refused
 from tests.dicom_peers import (
@@ -20,9 +22,9 @@ from tests.dicom_peers import (
     EXPLICIT,
     PRIVATE_CLASS,
     FakeReception,
+    FakeRejections,
     associate_rq,
     associated,
-    command,
     connected,
     listening,
     p_data,
@@ -104,23 +106,21 @@ def test_every_storage_class_of_the_statement_is_accepted_in_every_transfer_synt
 
 
 def test_what_the_statement_says_of_other_services_is_so(port):
-    refused = [(uid, EXPLICIT) for uid in uids("storage-refused")]
-    assert {result for result, _ in negotiated(port, refused)} == {ABSTRACT_SYNTAX_NOT_SUPPORTED}
-    taken = [(uid, EXPLICIT) for uid in uids("accepted-without-service")]
-    taken += [(ECHO, syntax) for syntax in uids("other-syntaxes")]
-    assert {result for result, _ in negotiated(port, taken)} == {0}
+    taken = {ECHO, *uids("storage-classes")}
+    named = [uid for uid, entry in UID_dictionary.items() if "SOP Class" in entry[1] and uid not in taken]
+    assert len(named) > 100
+    refused = negotiated(port, [(uid, EXPLICIT) for uid in named])
+    assert {result for result, _ in refused} == {ABSTRACT_SYNTAX_NOT_SUPPORTED}
+    assert {result for result, _ in negotiated(port, [(ECHO, syntax) for syntax in uids("other-syntaxes")])} == {0}
     assert [result for result, _ in negotiated(port, [(ECHO, "1.2.840.10008.1.2.4.50")])] == [4]
 
 
-def test_a_request_without_a_service_behind_it_fails_as_stated(port):
-    (worklist,) = (uid for uid in uids("accepted-without-service") if uid == "1.2.840.10008.5.1.4.31")
-    find = command(0x0020, (0x0002, worklist.encode()), (0x0110, b"\1\0"), (0x0700, b"\0\0"), (0x0800, b"\0\0"))
-    with connected(port) as connection:
-        connection.sendall(associate_rq("TENDON", contexts=((worklist, EXPLICIT),)))
-        assert read_pdu(connection)[0] == ACCEPTED
-        connection.sendall(p_data(3, find) + p_data(2, b"\x08\0\x05\0CS\0\0"))
-        assert status_of(read_pdu(connection)) == 0xC311
-    assert "0xC311" in TEXT
+def test_unknown_classes_are_refused_where_the_site_has_chosen_so():
+    scp = StorageScp(["TENDON"], "127.0.0.1", 0, FakeReception(), FakeRejections(), takes_unknown=False)
+    asked = [(uid, EXPLICIT) for uid in (*UNKNOWN_CLASSES, CT)]
+    with listening(scp) as port:
+        answers = [result for result, _ in negotiated(port, asked)]
+    assert answers == [ABSTRACT_SYNTAX_NOT_SUPPORTED] * len(UNKNOWN_CLASSES) + [0]
 
 
 def test_association_parameters_and_extended_negotiation_are_as_stated(port):

@@ -214,7 +214,14 @@ class System:
         )
         titles = (self.settings.ae_title, *self.settings.called_ae_titles)
         rejections = Rejections(self.records, self.clock)
-        scp = StorageScp(titles, self.settings.dicom_host, self.settings.dicom_port, reception, rejections)
+        scp = StorageScp(
+            titles,
+            self.settings.dicom_host,
+            self.settings.dicom_port,
+            reception,
+            rejections,
+            takes_unknown=self.settings.unknown_sop_classes == "accept",
+        )
         return Receiver(self, reception, scp, journal, process)
 
     def do_errands(self, errands: Sequence[Errand]) -> Sequence[Errand]:

@@ -43,6 +43,8 @@ class Settings:
     ae_title: str
     called_ae_titles: tuple[str, ...]
     """Further titles that peers may call."""
+    unknown_sop_classes: str
+    """Whether objects of classes that the standard does not name are taken: accept or refuse."""
     dicom_host: str
     dicom_port: int
     admin_host: str
@@ -102,6 +104,7 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         pipelines_dirs=tuple(Path(p).absolute() for p in source.text("PIPELINES_DIR", "").split(":") if p),
         ae_title=source.parsed("AE_TITLE", "TENDON", _ae_title),
         called_ae_titles=source.parsed("CALLED_AE_TITLES", "", _ae_titles),
+        unknown_sop_classes=source.parsed("UNKNOWN_SOP_CLASSES", "accept", _accept_or_refuse),
         dicom_host=source.text("DICOM_HOST", "127.0.0.1"),
         dicom_port=source.parsed("DICOM_PORT", "11112", _port),
         admin_host=source.text("ADMIN_HOST", "127.0.0.1"),
@@ -261,6 +264,12 @@ def _ae_title(text: str) -> str:
 
 def _ae_titles(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_ae_title(title) for title in text.split(",") if title.strip()))
+
+
+def _accept_or_refuse(text: str) -> str:
+    if text not in ("accept", "refuse"):
+        raise ValueError("must be accept or refuse")
+    return text
 
 
 def _environment(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from orchestrator.dicom.listener import Listener
 from orchestrator.dicom.scp import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS
+from orchestrator.dicom.storage_classes import is_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +60,7 @@ class Archive:
             port,
             handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find)],
             sop_class_uids=[StudyRootQueryRetrieveInformationModelFind],
+            stores=partial(is_storage, takes_unknown=True),
         )
 
     def start(self) -> int:

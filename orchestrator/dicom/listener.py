@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from pynetdicom import build_context, evt
 from pynetdicom.pdu_primitives import A_ABORT
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelMove, Verification
 from pynetdicom.transport import AssociationServer, RequestHandler
 
 from orchestrator.dicom.bounded import BoundedDul, BoundedEntity, BoundedSocket, bound
+from orchestrator.dicom.storage_classes import TRANSFER_SYNTAXES, of_no_patient
 from orchestrator.domain.admission import Caller, NotAdmitted, Rejection
 from orchestrator.domain.errors import Broken, Fault, TendonError
 
@@ -58,6 +59,7 @@ class Listener:
     it every peer is welcome. `ended(association, outcome)` is called once for each association
     admitted, with the outcome `released`, `aborted`, `lost`, or `limit` where the peer broke a limit
     of ours. `rejected(caller, refusal)` is called for each peer that was rejected for a known reason.
+    `stores(SOP class)` says whether objects of a class are taken; without it none are.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Listener:
         ended: Callable[[Any, str], None] | None = None,
         rejected: Callable[[Caller, NotAdmitted], None] | None = None,
         sop_class_uids: Sequence[str] = (),
+        stores: Callable[[str], bool] = lambda _: False,
         upper_layer: Callable[[Any], BoundedDul] = BoundedDul,
     ) -> None:
         self._ae_titles = ae_titles
@@ -80,6 +83,9 @@ class Listener:
         self._ended = ended
         self._rejected = rejected
         self._contexts = [build_context(uid) for uid in (Verification, *sop_class_uids)]
+        self._contexts += [build_context(uid, TRANSFER_SYNTAXES) for uid in of_no_patient() if stores(uid)]
+        self._services = frozenset(context.abstract_syntax for context in self._contexts)
+        self._stores = stores
         self.upper_layer = upper_layer
         self._visits: dict[Any, _Visit] = {}
         self._change = Condition()
@@ -165,12 +171,23 @@ class Listener:
             self._take_a_place(association, caller)
             if self._admit is not None:
                 self._admit(association, caller)
+            self._narrow(association)
         except Exception as error:  # noqa: BLE001 - refused, or we cannot tell: either way no association
             self._visits[association].is_admitted = False
             answer = error.rejection.value.answer if isinstance(error, NotAdmitted) else NO_REASON
             association.acse.send_reject(*answer)
             self._tell(caller, error)
             association.kill()
+
+    def _narrow(self, association: Association) -> None:
+        """Have contexts that are neither a service of ours nor stored refused as such.
+
+        pynetdicom takes every class that it has no name for as stored; these ask for one that it knows and we have not.
+        """
+        for context in association.requestor.primitive.presentation_context_definition_list:
+            uid = str(context.abstract_syntax)
+            if uid not in self._services and not self._stores(uid):
+                context.abstract_syntax = PatientRootQueryRetrieveInformationModelMove
 
     def _take_a_place(self, association: Association, caller: Caller) -> None:
         """Count the association in. Raises NotAdmitted."""

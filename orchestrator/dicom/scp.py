@@ -12,6 +12,7 @@ from pynetdicom import evt
 from orchestrator.dicom.bounded import BoundedDul
 from orchestrator.dicom.listener import Listener
 from orchestrator.dicom.rejected import RejectionWriter
+from orchestrator.dicom.storage_classes import is_storage
 from orchestrator.dicom.stream import IS_KNOWN, StreamDul
 from orchestrator.domain.errors import Fault, Refused, TendonError, where
 
@@ -67,8 +68,16 @@ class StorageScp:
     """Listens under its AE titles, the first of them its own, and hands objects to a reception."""
 
     def __init__(
-        self, ae_titles: Sequence[str], host: str, port: int, reception: Reception, rejections: Rejections
+        self,
+        ae_titles: Sequence[str],
+        host: str,
+        port: int,
+        reception: Reception,
+        rejections: Rejections,
+        *,
+        takes_unknown: bool = True,
     ) -> None:
+        """`takes_unknown`: SOP classes that the standard does not name, private ones among them."""
         self._reception = reception
         self._rejections = RejectionWriter(rejections)
         self._ids: dict[Any, str] = {}
@@ -81,6 +90,7 @@ class StorageScp:
             admit=self._open,
             ended=self._close,
             rejected=self._rejections.note,
+            stores=partial(is_storage, takes_unknown=takes_unknown),
             upper_layer=partial(StreamDul, begin=self._begin, status_of=_status_of) if IS_KNOWN else BoundedDul,
         )
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.keeping import Errand, Owed, StoredObject
+from orchestrator.store.objects import sync_folder
 from orchestrator.store.packs import BLOCK_BYTES, LARGEST_BYTES, SUFFIX, Pack, opened
 from orchestrator.store.spool import not_stored
 
@@ -56,6 +57,7 @@ class PackJournal:
     def __init__(self, folder: Path, tell: Callable[[int, Errand], None], patience_s: float = PATIENCE_S) -> None:
         """Raises Broken JOURNAL_IN_USE where another process keeps the folder."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(folder.parent)
         self._folder = folder
         self._tell = tell
         self._patience_s = patience_s

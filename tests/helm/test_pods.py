@@ -182,6 +182,7 @@ def test_the_sites_settings_reach_the_pods(chart):
     read = settings.load(settings_of(chart.render(profile("everything")).pods()["rounds"]))
     assert (read.installation, read.environment, read.ae_title) == ("st-elsewhere", "production", "ST ELSEWHERE")
     assert read.called_ae_titles == ("TENDON", "OLD ROUTER")
+    assert read.unknown_sop_classes == "refuse"
     assert (read.quiet_seconds, read.lease_seconds) == (45, 20)
     assert read.pipelines_dirs[0].as_posix() == "/opt/tendon-pipelines"
     assert settings.load(settings_of(chart.render(profile("test-environment")).pods()["scp"])).quiet_seconds == 2.5

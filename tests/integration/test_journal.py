@@ -279,6 +279,8 @@ def test_an_object_is_synced_after_its_block_and_a_new_pack_with_its_folder_befo
         call = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *given, _name=name, _call=call: (calls.append(_name), _call(*given))[1])
     life = Life(folder)
+    assert calls == ["fsync"], "the journal's own folder"
+    calls.clear()
     life.keep(b"one")
     assert calls == ["fsync", "fsync", "pwrite", "pwrite", "pwrite", "fdatasync"]
     calls.clear()

@@ -72,6 +72,7 @@ def _values(site: Settings) -> dict[str, str]:
         "TENDON_PIPELINES_DIR": ":".join(str(folder) for folder in site.pipelines_dirs),
         "TENDON_AE_TITLE": site.ae_title,
         "TENDON_CALLED_AE_TITLES": ",".join(site.called_ae_titles),
+        "TENDON_UNKNOWN_SOP_CLASSES": site.unknown_sop_classes,
         "TENDON_DICOM_HOST": site.dicom_host,
         "TENDON_DICOM_PORT": str(site.dicom_port),
         "TENDON_ADMIN_HOST": site.admin_host,

@@ -151,6 +151,7 @@ topologySpreadConstraints:
       "ENVIRONMENT" $values.site.environment
       "AE_TITLE" $values.site.aeTitle
       "CALLED_AE_TITLES" (join "," $values.site.calledAeTitles)
+      "UNKNOWN_SOP_CLASSES" $values.site.unknownSopClasses
       "TIME_ZONE" $values.site.timeZone
       "QUIET_SECONDS" $values.site.quietSeconds
       "LEASE_SECONDS" $values.site.leaseSeconds -}}
