@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.keeping import Journalled, Received, StoredObject
-from orchestrator.store.objects import sync_folder
+from orchestrator.store.objects import confirm, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +90,7 @@ class Pack:
         try:
             os.pwrite(self.handle, block, at)
             os.fdatasync(self.handle)
+            confirm(self.handle)
         except OSError:
             self.is_closed = True
             with suppress(OSError):

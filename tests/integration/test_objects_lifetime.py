@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from orchestrator.domain.errors import Broken, Fault
+from orchestrator.service.recording import Entry
 from orchestrator.service.retiring import SHELVES, Keeper, retire_due, sweep
 from orchestrator.service.working import complete_report, complete_stage, fail_stage
 from orchestrator.store.bucket import BucketObjects
@@ -106,7 +107,7 @@ class Lifetime(RuleBasedStateMachine):
     def keep_row(self, data: st.DataObject) -> None:
         header, stored = self.unrecorded.pop(data.draw(st.integers(0, len(self.unrecorded) - 1)))
         try:
-            self.system.reception.record(self.visit, header, stored)
+            self.system.reception.record(Entry(self.visit, header, stored, self.system.clock.now()))
         except Broken as refusal:
             if refusal.fault is not Fault.STORE_FAILED:
                 raise
