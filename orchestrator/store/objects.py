@@ -44,7 +44,8 @@ class DirectoryObjects:
         path = self._at(digest)
         temporary.rename(path)
         sync_folder(path.parent)
-        confirm(handle)
+        if os.fstat(handle).st_size:
+            confirm(handle)
 
     def _at(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
@@ -128,13 +129,13 @@ def _unreadable(digest: str, error: OSError) -> Broken:
 
 
 def confirm(handle: int) -> None:
-    """What a sync of this file has just promised is true. Raises OSError where its file system has broken down.
+    """What a sync has just promised is true. Raises OSError where the file system has broken down.
 
     ext4 says yes to a sync during which it breaks down, though it has lost what was to be made durable; after that it
-    refuses every change, even this one, which reserves what the file has already.
+    refuses every change, even this one, which reserves the first byte of a file that has one. It makes the next sync
+    of that file dearer, so a file that is synced again and again is confirmed by another on the same disk.
     """
-    if os.fstat(handle).st_size:
-        os.posix_fallocate(handle, 0, 1)
+    os.posix_fallocate(handle, 0, 1)
 
 
 def sync_folder(folder: Path) -> None:

@@ -206,13 +206,12 @@ def test_a_disk_that_breaks_down_while_it_says_yes_to_a_sync_is_no_success(folde
 
     monkeypatch.setattr(os, "posix_fallocate", broken)
     with pytest.raises(Broken) as refusal:
-        store(DirectoryObjects(folder), b"acknowledged")
+        store(folder)
     assert refusal.value.fault is Fault.STORE_FAILED
 
 
 def test_an_object_without_a_byte_stays_so(folder):
-    objects = DirectoryObjects(folder)
-    assert objects.read(store(objects, b"")) == b""
+    assert DirectoryObjects(folder).read(store(folder, b"")) == b""
 
 
 def test_bytes_acknowledged_before_stay_when_the_same_bytes_fail_to_be_stored_again(folder, monkeypatch):
