@@ -230,6 +230,7 @@ class Arrival:
             header = self.reception.recorder.header_of(self.received, data_set)
         stored = self._writer.commit()
         self.reception.record(Entry(self.received.association_id, header, stored, self.received.received_at))
+        self.reception.objects.begin().discard()  # a record on a disk that has broken down meanwhile is no promise
 
     def drop(self) -> None:
         """Leave nothing of it; harmless once it is kept."""

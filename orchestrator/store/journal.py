@@ -133,7 +133,7 @@ class PackJournal:
 
     def keep(self, pack: Pack, received: Received, stored: StoredObject) -> None:
         """Make the entry durable that stands at the end of the pack, and have it recorded. Raises OSError."""
-        self._owe(pack, pack.append(received, stored), stored.size)
+        self._owe(pack, pack.append(received, stored, self.lock), stored.size)
 
     def _owe(self, pack: Pack, at: int, size: int) -> None:
         number = next(self._numbers)

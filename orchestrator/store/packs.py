@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.keeping import Journalled, Received, StoredObject
-from orchestrator.store.objects import sync_folder
+from orchestrator.store.objects import confirm, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +79,10 @@ class Pack:
         os.pwrite(self.handle, bytes(_USE_BYTES), len(_MAGIC))
         self.end = 0
 
-    def append(self, received: Received, stored: StoredObject) -> int:
+    def append(self, received: Received, stored: StoredObject, witness: int) -> int:
         """Make the entry durable whose bytes stand after the block at `end`; returns where it begins.
 
-        Raises OSError: nobody knows then what is durable, so the pack is closed.
+        `witness` is a file to `confirm` by. Raises OSError: nobody knows then what is durable, so the pack is closed.
         """
         facts = {**asdict(received), "received_at": received.received_at.isoformat(), "digest": stored.digest}
         block = _block(self._use, facts, stored.size)
@@ -90,6 +90,7 @@ class Pack:
         try:
             os.pwrite(self.handle, block, at)
             os.fdatasync(self.handle)
+            confirm(witness)
         except OSError:
             self.is_closed = True
             with suppress(OSError):

@@ -258,6 +258,23 @@ def test_a_failing_sync_is_no_success_and_its_pack_is_never_written_again(folder
     assert recovered(folder) == {"1": b"first", "3": b"third"}
 
 
+def test_a_disk_that_breaks_down_while_it_says_yes_to_a_sync_is_no_success(folder, monkeypatch):
+    """As ext4 does; see `confirm`."""
+    life = Life(folder)
+    life.keep(b"first", "1")
+
+    def broken(*_: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", broken)
+        with pytest.raises(Broken) as refusal:
+            life.keep(b"second", "2")
+    assert refusal.value.fault is Fault.STORE_FAILED
+    life.die()
+    assert recovered(folder) == {"1": b"first"}
+
+
 def test_a_disk_without_room_for_a_pack_is_told_as_a_refusal(folder, monkeypatch):
     life = Life(folder)
 

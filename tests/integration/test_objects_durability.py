@@ -198,6 +198,22 @@ def test_a_failing_fsync_is_no_success_and_is_not_tried_again(folder, monkeypatc
     assert files(folder) == left
 
 
+def test_a_disk_that_breaks_down_while_it_says_yes_to_a_sync_is_no_success(folder, monkeypatch):
+    """As ext4 does; see `confirm`."""
+
+    def broken(*_: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "posix_fallocate", broken)
+    with pytest.raises(Broken) as refusal:
+        store(folder)
+    assert refusal.value.fault is Fault.STORE_FAILED
+
+
+def test_an_object_without_a_byte_stays_so(folder):
+    assert DirectoryObjects(folder).read(store(folder, b"")) == b""
+
+
 def test_bytes_acknowledged_before_stay_when_the_same_bytes_fail_to_be_stored_again(folder, monkeypatch):
     store(folder)
     objects = DirectoryObjects(folder)
