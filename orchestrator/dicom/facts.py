@@ -122,6 +122,7 @@ _WANTED: Mapping[tuple[int, ...], Mapping[int, int]] = {
 }
 
 _DATE = re.compile(r"(\d{4})[.-]?(0[1-9]|1[0-2])[.-]?(0[1-9]|[12]\d|3[01])")
+_UID = re.compile(r"[0-9.]{1,64}")
 _TIME = re.compile(r"([01]\d|2[0-3])(?::?([0-5]\d)(?::?([0-5]\d))?)?")
 
 
@@ -154,7 +155,7 @@ def read_header(
         facts.update(frame_facts(values, facts))
     return Header(
         sop_class_uid=values.code(_SOP_CLASS) or sop_class_uid,
-        sop_instance_uid=values.code(_SOP_INSTANCE) or sop_instance_uid,
+        sop_instance_uid=_uid(values.code(_SOP_INSTANCE)) or sop_instance_uid,
         transfer_syntax_uid=transfer_syntax_uid,
         unreadable=unreadable,
         regions=regions[:MAX_REGIONS],
@@ -177,10 +178,16 @@ def read_file_header(path: str | os.PathLike[str]) -> Header:
     )
 
 
+def _uid(text: str) -> str:
+    """The text where it can be a UID, whose numbers nobody checks (PS3.5 9.1): any other might be somebody's name."""
+    return text if _UID.fullmatch(text) else ""
+
+
 def _identity(values: Values) -> dict[str, Any]:
     """Whose object it is and how people describe it."""
     texts = {name: values.text(values.root, tag) for name, tag in _TEXTS.items()}
     codes = {name: values.code(tag) for name, tag in _CODES.items()}
+    codes |= {name: _uid(codes[name]) for name in ("study_uid", "series_uid")}
     return {
         "patient": Patient(
             id=texts.pop("id"),

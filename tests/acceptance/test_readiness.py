@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.assembly import SystemClock
 from orchestrator.dicom.scu import store_files
 from orchestrator.domain.delivery import Node
 from orchestrator.service.operating import current_site, replace_site
+from tests.fakes.surroundings import SystemClock
 from tests.house import LOOPBACK, MODALITY, house, write_limb_study
 from tests.orthanc import orthanc
 
