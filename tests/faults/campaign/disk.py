@@ -57,11 +57,11 @@ def _repeat(command: list[str]) -> None:
 
 
 @contextmanager
-def disk(at: Path) -> Iterator[Disk]:
+def disk(at: Path, size_bytes: int = SIZE_BYTES) -> Iterator[Disk]:
     """A new disk mounted on a new folder; raises PermissionError where that is not allowed."""
     image = at.parent / "disk.img"
     with image.open("wb") as file:
-        file.truncate(SIZE_BYTES)
+        file.truncate(size_bytes)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
     at.mkdir()
     made = Disk(image, at)

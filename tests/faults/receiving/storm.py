@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ASSOCIATIONS: Final = 4
 _SMALL_AT_ONCE, _SLICES_AT_ONCE = 20, 4
 _LONGEST_LIFE_S: Final = 1.0
+_DISK_BYTES: Final = 40 << 30
+"""Room for all that a long storm sends: what is refused proves nothing. The file is sparse."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def power_storm(folder: Path, *, cuts: int, seed: int, is_durable: bool = True) 
     Raises PermissionError without root.
     """
     without_power: list[tuple[float, float]] = []
-    with disk(folder / "data") as power:
+    with disk(folder / "data", _DISK_BYTES) as power:
         scp = Scp(folder, extra={} if is_durable else {"LD_PRELOAD": EATMYDATA})
 
         def strike(_: int) -> None:
