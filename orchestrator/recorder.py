@@ -112,27 +112,42 @@ class RecorderProcess:
             """It has ended; the next one is told again."""
 
     def _keep_alive(self, done: Callable[[Iterable[int]], None], lock: int) -> None:
-        while True:
-            with self._change:
-                if self._is_stopping:
+        while not self._is_stopping:
+            try:
+                process = self._begin(lock)
+            except OSError as error:
+                _log.error("the recorder cannot be started: %s", error.strerror)
+            else:
+                if process is None:
                     return
-                process = self._process = subprocess.Popen(
-                    [sys.executable, "-m", "orchestrator", "recorder"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=self._environment,
-                    pass_fds=(lock,),
-                )
-                self._unsent = deque(self._told)
-                self._on_way.clear()
-                self._aside.clear()
-                self._send()
-            self._hear(process, done)
-            with self._change, process:
-                self._process = None
+                self._hear(process, done)
+                with self._change, process:
+                    self._process = None
+                if not self._is_stopping:
+                    _log.error("the recorder ended; it is started again")
             if not self._is_stopping:
-                _log.error("the recorder ended; it is started again")
                 time.sleep(_AGAIN_S)
+
+    def _begin(self, lock: int) -> subprocess.Popen[bytes] | None:
+        """Start it and tell it all that is not done; None where it is to stop, which is decided under the same lock.
+
+        Raises OSError where the machine has no process to give.
+        """
+        with self._change:
+            if self._is_stopping:
+                return None
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator", "recorder"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=self._environment,
+                pass_fds=(lock,),
+            )
+            self._unsent = deque(self._told)
+            self._on_way.clear()
+            self._aside.clear()
+            self._send()
+            return self._process
 
     def _hear(self, process: subprocess.Popen[bytes], done: Callable[[Iterable[int]], None]) -> None:
         assert process.stdout is not None, "piped"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from orchestrator.dicom.scu import DicomSender
-from orchestrator.domain.errors import Transient
-from tests.dicom_peers import LOOPBACK, free_port, program
+from tests.dicom_peers import free_port
+from tests.servers.pacs import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,28 +25,6 @@ def dcmqrscp(folder: Path) -> Iterator[int]:
         "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\n{AE_TITLE} {folder / 'store'} RW (200, 1024mb) ANY\nAETable END\n"
     )
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [program("dcmqrscp"), "-c", str(folder / "dcmqrscp.cfg")],
-            env={**os.environ, "TCP_NODELAY": "1"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait_for(port)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            DicomSender("TENDON").echo(LOOPBACK, port, AE_TITLE)
-        except Transient:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        else:
-            return
+    configuration = str(folder / "dcmqrscp.cfg")
+    with serving("dcmqrscp", "-c", configuration, log=folder / "log", port=port, ae_title=AE_TITLE):
+        yield port

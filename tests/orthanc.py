@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.dicom.scu import DicomSender
 from orchestrator.domain.delivery import Destination
-from orchestrator.domain.errors import Transient
-from tests.dicom_peers import LOOPBACK, free_port, program
+from tests.dicom_peers import LOOPBACK, free_port
+from tests.servers.pacs import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,28 +37,5 @@ def orthanc(folder: Path) -> Iterator[Destination]:
             }
         )
     )
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [program("Orthanc"), str(folder / "orthanc.json")],
-            env={**os.environ, "TCP_NODELAY": "1"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait_for(port)
-            yield Destination(name="pacs", kind="dicom", ae_title="ORTHANC", host=LOOPBACK, port=port)
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            SENDER.echo(LOOPBACK, port, "ORTHANC")
-        except Transient:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        else:
-            return
+    with serving("Orthanc", str(folder / "orthanc.json"), log=folder / "log", port=port, ae_title="ORTHANC"):
+        yield Destination(name="pacs", kind="dicom", ae_title="ORTHANC", host=LOOPBACK, port=port)

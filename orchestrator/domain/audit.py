@@ -43,30 +43,28 @@ class AuditEvent:
 
 def opened(caller: Caller, node: str, at: datetime) -> AuditEvent:
     """An association was accepted; `node` is empty for our own tool on this machine."""
-    return AuditEvent(
-        ASSOCIATION_OPENED,
-        "success",
-        at,
-        at,
-        actor=inert(caller.calling_ae),
-        address=caller.address,
-        called_ae=inert(caller.called_ae),
-        node=node,
-    )
+    return _of_association(ASSOCIATION_OPENED, "success", caller, node, at)
 
 
 def rejected(caller: Caller, rejection: Rejection, node: str, at: datetime) -> AuditEvent:
     """An association was rejected: a serious failure where trying again is of no use, else a minor one."""
+    outcome: Outcome = "serious failure" if rejection.value.is_permanent else "minor failure"
+    return _of_association(ASSOCIATION_REJECTED, outcome, caller, node, at, reason=rejection.value.reason)
+
+
+def _of_association(
+    event: str, outcome: Outcome, caller: Caller, node: str, at: datetime, *, reason: str = ""
+) -> AuditEvent:
     return AuditEvent(
-        ASSOCIATION_REJECTED,
-        "serious failure" if rejection.value.is_permanent else "minor failure",
+        event,
+        outcome,
         at,
         at,
         actor=inert(caller.calling_ae),
         address=caller.address,
         called_ae=inert(caller.called_ae),
         node=node,
-        reason=rejection.value.reason,
+        reason=reason,
     )
 
 

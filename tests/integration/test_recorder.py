@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -167,6 +168,24 @@ def test_a_recorder_that_is_killed_is_replaced_and_nothing_is_lost(site, owner):
     keep(journal, *(f"2.{n}" for n in range(200)))
     assert eventually(lambda: journal.owed_bytes == 0, 30)
     assert len(recorded(site)) == 400
+
+
+def test_a_machine_that_has_no_process_to_give_is_asked_again(site, owner, monkeypatch, caplog):
+    process, journal = owner
+    start, refusals = recording.subprocess.Popen, [errno.EAGAIN, errno.ENOMEM]
+
+    def scarce(*arguments, **given):
+        if refusals:
+            number = refusals.pop()
+            raise OSError(number, os.strerror(number))
+        return start(*arguments, **given)
+
+    monkeypatch.setattr(recording.subprocess, "Popen", scarce)
+    keep(journal, "1.1")
+    process.start(journal.done, journal.lock)
+    assert eventually(lambda: journal.owed_bytes == 0, 30)
+    assert recorded(site) == ["1.1"]
+    assert caplog.text.count("the recorder cannot be started") == 2
 
 
 def test_it_says_that_it_does_not_keep_up(site, owner, monkeypatch):
