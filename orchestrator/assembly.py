@@ -26,7 +26,7 @@ from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.quotas import Quotas
 from orchestrator.service.receiving import ABANDONED, Reception
-from orchestrator.service.recording import Recorder, do_errands
+from orchestrator.service.recording import JournalRecorder, Recorder
 from orchestrator.service.rejecting import Rejections
 from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
@@ -226,7 +226,8 @@ class System:
 
     def do_errands(self, errands: Sequence[Errand]) -> Sequence[Errand]:
         """Record what is in the journal; returns what is left."""
-        return do_errands(self._recorder(), JournalPacks(self.settings.journal_dir), errands)
+        assert isinstance(self.objects, DirectoryObjects), "only a directory has a journal"
+        return JournalRecorder(self._recorder(), JournalPacks(self.settings.journal_dir), self.objects).do(errands)
 
     def _recorder(self) -> Recorder:
         from orchestrator.dicom.facts import read_header
@@ -315,8 +316,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_system(settings: Settings) -> System:
     """Join everything. SQLite is brought up to date here. Raises Broken SCHEMA_OLD."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = open_engine(settings.database_url)
+    engine = _engine(settings)
     with answering(engine):
         _require_schema(engine)
     records = DatabaseRecords(engine)
@@ -350,7 +350,7 @@ def _open_objects(settings: Settings) -> Shelves:
 
 def migrate_site(settings: Settings) -> None:
     """Bring the database's schema and the broker's queues up to date. Raises Transient where one does not answer."""
-    engine = open_engine(settings.database_url)
+    engine = _engine(settings)
     with answering(engine):
         migrate(engine, shipped.folder("migrations"))
     engine.dispose()
@@ -358,6 +358,11 @@ def migrate_site(settings: Settings) -> None:
         from orchestrator.broker import declare_queues
 
         declare_queues(settings.broker_url)
+
+
+def _engine(settings: Settings) -> Engine:
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return open_engine(settings.database_url)
 
 
 def _require_schema(engine: Engine) -> None:

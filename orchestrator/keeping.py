@@ -134,6 +134,13 @@ class Packs(Protocol):
         """The entries of these errands, one at a time. Raises Broken JOURNAL_UNREADABLE, or OSError."""
 
 
+class ObjectMaker(Protocol):
+    """Where the recorder makes objects of what is in the journal."""
+
+    def keep_all(self, objects: Iterable[memoryview]) -> list[StoredObject]:
+        """Keep many whole objects; costs less than one by one. Raises as `ObjectWriter.commit`; then all is open."""
+
+
 class Keeping(Protocol):
     """Which studies and objects are needed still, within one transaction."""
 

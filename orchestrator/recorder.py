@@ -6,6 +6,7 @@ recorder that ends is started again and told once more what is not done: everyth
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from threading import Condition, Thread
@@ -25,11 +27,13 @@ from orchestrator.keeping import Errand
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-_WINDOW: Final = 256
-"""So many errands are on their way at most: their lines fit into a pipe, so telling never waits."""
+_PIPE_BYTES: Final = 1 << 20
+_USABLE: Final = 0.75
+"""Of a pipe: the rest of a page is lost where a line does not fit into it."""
 
 _AT_ONCE: Final = 128
 _LINGER_S: Final = 0.05
+_LONGEST_LINGER_S: Final = 1.0
 _AGAIN_S: Final = 1.0
 _ASIDE_S: Final = 60.0
 _LATE_S: Final = 60.0
@@ -39,7 +43,7 @@ _log = logging.getLogger("tendon.recorder")
 
 
 class _Told(NamedTuple):
-    line: bytes
+    errand: Errand
     at_s: float
 
 
@@ -51,23 +55,31 @@ class RecorderProcess:
         self._change = Condition()
         self._told: dict[int, _Told] = {}
         self._unsent: deque[int] = deque()
-        self._on_way: set[int] = set()
+        self._on_way: dict[int, int] = {}
+        """How many bytes each takes."""
+        self._room_bytes = 0
+        self._is_full = False
         self._aside: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopping = False
-        self._thread: Thread | None = None
+        self._threads: tuple[Thread, ...] = ()
 
     def start(self, done: Callable[[Iterable[int]], None], lock: int) -> None:
         """Begin; `done` hears the numbers of errands that are done, `lock` is a descriptor the recorder keeps too."""
-        self._thread = Thread(target=self._keep_alive, args=(done, lock), name="recorder", daemon=True)
-        self._thread.start()
+        self._threads = (
+            Thread(target=self._keep_alive, args=(done, lock), name="recorder", daemon=True),
+            Thread(target=self._pass_on, name="recorder-errands", daemon=True),
+        )
+        for thread in self._threads:
+            thread.start()
 
     def tell(self, number: int, errand: Errand) -> None:
         """One more errand; all are done in the order they are told."""
         with self._change:
-            self._told[number] = _Told(_line(number, errand), time.monotonic())
+            self._told[number] = _Told(errand, time.monotonic())
             self._unsent.append(number)
-            self._send()
+            if len(self._unsent) == 1:
+                self._change.notify_all()
 
     @property
     def pid(self) -> int | None:
@@ -91,23 +103,48 @@ class RecorderProcess:
 
     def stop(self, grace_s: float) -> None:
         """End it when all is done, or after the grace."""
-        if self._thread is None:
+        if not self._threads:
             return
         self.wait(grace_s)
         with self._change:
             self._is_stopping = True
             if self._process is not None and self._process.stdin is not None:
                 self._process.stdin.close()
-        self._thread.join()
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _pass_on(self) -> None:
+        """Send errands when for a moment no more of them come, or the first has waited long enough.
+
+        Many at once cost less, and receiving comes first.
+        """
+        while not self._is_stopping:
+            with self._change:
+                self._change.wait_for(lambda: self._is_stopping or (self._unsent and not self._is_full))
+            known, until_s = 0, time.monotonic() + _LONGEST_LINGER_S
+            while len(self._unsent) > known and time.monotonic() < until_s and not self._is_stopping:
+                known = len(self._unsent)
+                time.sleep(_LINGER_S)
+            with self._change:
+                self._send()
 
     def _send(self) -> None:
+        """Send what fits into the pipe, so that nobody waits for the recorder."""
         if self._process is None or self._process.stdin is None or self._is_stopping:
             return
-        numbers = [self._unsent.popleft() for _ in range(min(len(self._unsent), _WINDOW - len(self._on_way)))]
-        self._on_way.update(numbers)
-        lines = b"".join(self._told[number].line for number in numbers)
+        lines = []
+        while self._unsent and not self._is_full:
+            number = self._unsent[0]
+            line = _line(number, self._told[number].errand)
+            self._is_full = len(line) > self._room_bytes
+            if not self._is_full:
+                self._unsent.popleft()
+                self._on_way[number] = len(line)
+                self._room_bytes -= len(line)
+                lines.append(line)
         try:
-            os.write(self._process.stdin.fileno(), lines)
+            os.write(self._process.stdin.fileno(), b"".join(lines))
         except BrokenPipeError:
             """It has ended; the next one is told again."""
 
@@ -143,8 +180,11 @@ class RecorderProcess:
                 env=self._environment,
                 pass_fds=(lock,),
             )
+            assert self._process.stdin is not None, "piped"
+            self._room_bytes = _room_bytes(self._process.stdin.fileno())
             self._unsent = deque(self._told)
             self._on_way.clear()
+            self._is_full = False
             self._aside.clear()
             self._send()
             return self._process
@@ -155,7 +195,8 @@ class RecorderProcess:
             what, *words = answer.split()
             numbers = [int(word) for word in words]
             with self._change:
-                self._on_way.difference_update(numbers)
+                self._room_bytes += sum(self._on_way.pop(number, 0) for number in numbers)
+                self._is_full = False
                 if what == b"aside":
                     self._aside.update(numbers)
                 else:
@@ -214,7 +255,6 @@ def attend(do: Callable[[Sequence[Errand]], Sequence[Errand]], asked: int, answe
     while True:
         if not inbox.waiting:
             inbox.fill(max(aside_until_s - time.monotonic(), 0.0) if aside else None)
-            inbox.rest(_LINGER_S)
         inbox.fill(0.0)
         if inbox.is_closed:
             return
@@ -234,6 +274,13 @@ def attend(do: Callable[[Sequence[Errand]], Sequence[Errand]], asked: int, answe
         if undone:
             aside |= undone
             aside_until_s = time.monotonic() + _ASIDE_S
+
+
+def _room_bytes(pipe: int) -> int:
+    """Make the pipe as large as the machine lets us; says how many bytes of lines it holds."""
+    with suppress(OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return int(fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) * _USABLE)
 
 
 def _say(answers: int, what: str, numbers: Iterable[int]) -> None:

@@ -55,6 +55,10 @@ class Scp:
         assert said.startswith("Tendon receives"), (said, self.log())
         self.port = int(said.rpartition(":")[2])
 
+    def migrate(self) -> None:
+        """Make the database beforehand, as an administrator does."""
+        subprocess.run([TENDON, "migrate"], env=self.environment, check=True, stdout=subprocess.DEVNULL)
+
     def log(self) -> str:
         return (self.folder / "scp.log").read_text()
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.commands.role import opened
+from orchestrator.commands.sparing import spare
 from orchestrator.recorder import attend
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Record until nobody asks any more."""
+    spare()
     os.nice(_NICENESS)
     with opened() as system:
         attend(system.do_errands, sys.stdin.fileno(), sys.stdout.fileno())

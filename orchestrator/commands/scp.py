@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.commands.role import announce, monitored, opened, stop_signal
+from orchestrator.commands.sparing import spare
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Receive until SIGTERM or SIGINT."""
+    spare()
     stopping = stop_signal()
     with opened() as system:
         scp = system.scp()

@@ -16,7 +16,7 @@ import time
 import warnings
 from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pynetdicom import AE, _config
 from pynetdicom.dimse import _RQ_TO_MESSAGE, _RSP_TO_MESSAGE, DIMSEServiceProvider
@@ -61,6 +61,7 @@ _LONGEST_PDU = {
     6: 4,
     7: 4,
 }
+_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # A-ABORT by the service provider, "invalid PDU parameter value" (PS3.8 9.3.8)
 _ABORT = bytes.fromhex("07 00 00000004 00 00 02 06")
 
@@ -83,8 +84,9 @@ def prepare() -> None:
 class BoundedSocket(AssociationSocket):  # type: ignore[misc]
     """Reads no PDU longer or slower than allowed, and sends without Nagle's delay.
 
-    Once connected it stays so in name: pynetdicom would take a rejection that comes and closes the
-    connection at once for a failure to connect. That it is closed shows in `socket`, then None.
+    No call on the connection waits: what must wait does so apart, until its own deadline. Once connected it stays so in
+    name: pynetdicom would take a rejection that comes and closes the connection at once for a failure to connect. That
+    it is closed shows in `socket`, then None.
     """
 
     _was_connected = False
@@ -95,6 +97,8 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 
     @_is_connected.setter
     def _is_connected(self, is_connected: bool) -> None:
+        if is_connected:
+            self.socket.settimeout(0.0)
         self._was_connected = self._was_connected or is_connected
 
     def __init__(self, assoc: Association, client_socket: socket.socket | None = None, address: Any = None) -> None:
@@ -128,11 +132,35 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
         """Send all of it before the deadline, or close."""
         try:
             with self._sending:
-                self.socket.settimeout(PDU_S)
-                self.socket.sendall(bytestream)
+                self._send_all(memoryview(bytestream), time.monotonic() + PDU_S)
         except (OSError, AttributeError):
             self._shutdown_socket()
             self.event_queue.put("Evt17")
+
+    def _send_all(self, rest: memoryview, deadline: float) -> None:
+        while rest:
+            try:
+                rest = rest[self.socket.send(rest) :]
+            except _NOT_YET as error:
+                self._wait(select.POLLIN if isinstance(error, ssl.SSLWantReadError) else select.POLLOUT, deadline)
+
+    def take(self, room: memoryview) -> int | None:
+        """Take as many bytes as are there; None where none are yet, 0 at the end. Raises OSError."""
+        try:
+            return int(self.socket.recv_into(room))
+        except _NOT_YET:
+            return None
+
+    def _wait(self, event: int, deadline: float) -> None:
+        """Until the connection is ready for it. Raises OSError, TimeoutError past the deadline."""
+        poll = select.poll()
+        try:
+            poll.register(self.socket, event)
+        except ValueError as error:
+            raise OSError("the connection is closed") from error
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0 or not poll.poll(remaining_s * 1e3):
+            raise TimeoutError
 
     @property
     def ready(self) -> bool:
@@ -163,20 +191,19 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
         view[:count] = self.ahead[:count]
         del self.ahead[:count]
         while count < nr_bytes:
-            remaining_s = self._deadline - time.monotonic()
-            if remaining_s <= 0:
-                self._break_off("the PDU did not come in time")
-            self.socket.settimeout(remaining_s)
-            try:
-                received = self.socket.recv_into(view[count:])
-            except TimeoutError:
+            received = self.take(view[count:])
+            if received is None:
+                try:
+                    self._wait(select.POLLIN, self._deadline)
+                except TimeoutError:
+                    self._break_off("the PDU did not come in time")
                 continue
             if not received:
                 return data[:count]
             count += received
         return data
 
-    def _break_off(self, reason: str) -> None:
+    def _break_off(self, reason: str) -> NoReturn:
         self.broke_limit = True
         with suppress(OSError):
             self.socket.settimeout(1.0)

@@ -43,7 +43,14 @@ IS_KNOWN: Final = pynetdicom.__version__.startswith("3.0.")
 
 _DATA_TRANSFER, _CLOSING = "Sta6", "Sta13"
 _BUFFER_BYTES: Final = 256 << 10
-_LOOK_S: Final = 1.0
+_SPARE_BUFFERS: Final[list[memoryview]] = []
+"""Whoever has taken out of one what came gives it back: few are needed, and they stay in the processor's cache."""
+
+_MOST_SPARE: Final = 4
+_LOOK_S: Final = 5.0
+"""How often a sleeper looks at what nobody tells it: whether the other side has been idle for too long."""
+
+_LOOK_IN_PDU_S: Final = 1.0
 _LOOK_NEGOTIATING_S: Final = 0.05
 _C_STORE_RQ: Final = b"\x01\x00"
 _NO_DATA_SET: Final = b"\x01\x01"
@@ -152,8 +159,7 @@ class StreamDul(BoundedDul):
         self.to_user_queue = _SignallingQueue(checkpoint.signal)
         self._signal_work = checkpoint.signal
         self._reader = PDataReader(bounded.MAXIMUM_PDU_BYTES)
-        self._buffer: memoryview | None = None
-        self._held = 0
+        self._rest = b""
         self._began_s = 0.0
         self._command = bytearray()
         self._command_context_id = 0
@@ -173,15 +179,34 @@ class StreamDul(BoundedDul):
     def _is_transport_event(self) -> bool:
         if self.state_machine.current_state == _CLOSING or self.socket is None or self.socket.socket is None:
             return bool(super()._is_transport_event())
-        if not self.socket.ahead and self.event_queue.empty() and not self._is_readable(self._patience_s()):
-            self._check_deadline()
-            return False
-        return bool(super()._is_transport_event())
+        if self.socket.ahead or not self.event_queue.empty():
+            return bool(super()._is_transport_event())
+        while self._is_readable(self._patience_s()):
+            self._read_pdu_data()
+            if not self._is_alone_with_data():
+                return True
+            self._idle_timer.restart()
+        self._check_deadline()
+        return False
+
+    def _is_alone_with_data(self) -> bool:
+        """Whether only objects may be next: then the way round the reactor, which sleeps each time, is spared."""
+        return (
+            self.state_machine.current_state == _DATA_TRANSFER
+            and self.event_queue.empty()
+            and self.to_provider_queue.empty()
+            and not self.socket.ahead
+            and not self._kill_thread
+        )
 
     def _patience_s(self) -> float:
         if self.state_machine.current_state != _DATA_TRANSFER:
             return _LOOK_NEGOTIATING_S
-        return _LOOK_S
+        return min(_LOOK_S, _LOOK_IN_PDU_S) if self._is_in_pdu else _LOOK_S
+
+    @property
+    def _is_in_pdu(self) -> bool:
+        return bool(self._rest) or not self._reader.is_between_pdus
 
     def _is_readable(self, timeout_s: float) -> bool:
         """Whether the peer has sent something; sleeps until then, until somebody here wants to send, or for a while."""
@@ -205,8 +230,7 @@ class StreamDul(BoundedDul):
 
     def _is_overdue(self) -> bool:
         """Whether a PDU began to come longer ago than it may take, whether or not it comes drop by drop."""
-        is_in_pdu = bool(self._held) or not self._reader.is_between_pdus
-        return is_in_pdu and time.monotonic() - self._began_s > bounded.PDU_S
+        return self._is_in_pdu and time.monotonic() - self._began_s > bounded.PDU_S
 
     def kill_dul(self) -> None:
         """Kill the reactor and stop the thread."""
@@ -251,31 +275,38 @@ class StreamDul(BoundedDul):
             self.event_queue.put("Evt17")
 
     def _receive(self) -> None:
-        """Take what has come, until nothing more is there or it is another type's turn."""
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-        while True:
-            is_new, pdus_begun = not self._held and self._reader.is_between_pdus, self._reader.pdus_begun
-            received = self.socket.socket.recv_into(self._buffer[self._held :])
-            if not received:
-                self.event_queue.put("Evt17")
-                return
-            end = self._held + received
-            used = self._hand_on(self._buffer[:end])
-            if is_new or self._reader.pdus_begun != pdus_begun:
-                self._began_s = time.monotonic()
-            rest = bytes(self._buffer[used:end])
-            if self._reader.is_at_other_pdu:
-                self._held = 0
-                self.socket.ahead += rest
-                super()._read_pdu_data()
-                return
-            self._buffer[: len(rest)] = rest
-            self._held = len(rest)
-            if self._is_overdue():
-                raise MalformedError
-            if not (self.to_provider_queue.empty() and self.event_queue.empty() and self._is_readable(0.0)):
-                return
+        """Take what has come, until nothing more is there or it is another type's or another thread's turn."""
+        buffer = _SPARE_BUFFERS.pop() if _SPARE_BUFFERS else memoryview(bytearray(_BUFFER_BYTES))
+        try:
+            while self._receive_into(buffer) and self._is_alone_with_data():
+                """There may be more."""
+        finally:
+            if len(_SPARE_BUFFERS) < _MOST_SPARE:
+                _SPARE_BUFFERS.append(buffer)
+
+    def _receive_into(self, buffer: memoryview) -> bool:
+        """Take what fits of what has come; says whether there may be more of the same."""
+        is_new, pdus_begun, held = not self._is_in_pdu, self._reader.pdus_begun, len(self._rest)
+        received = self.socket.take(buffer[held:])
+        if received is None:
+            return False
+        if not received:
+            self.event_queue.put("Evt17")
+            return False
+        buffer[:held] = self._rest
+        end = held + received
+        used = self._hand_on(buffer[:end])
+        if is_new or self._reader.pdus_begun != pdus_begun:
+            self._began_s = time.monotonic()
+        self._rest = bytes(buffer[used:end])
+        if self._reader.is_at_other_pdu:
+            self.socket.ahead += self._rest
+            self._rest = b""
+            super()._read_pdu_data()
+            return False
+        if self._is_overdue():
+            raise MalformedError
+        return True
 
     def _hand_on(self, data: memoryview) -> int:
         used = 0
@@ -359,7 +390,7 @@ class StreamDul(BoundedDul):
     def _break_off(self) -> None:
         """The peer broke a limit: A-ABORT, and nothing of it is read any more."""
         self.socket.broke_limit = True
-        self._held = 0
+        self._rest = b""
         self._reader = PDataReader(bounded.MAXIMUM_PDU_BYTES)
         self.event_queue.put("Evt19")
 

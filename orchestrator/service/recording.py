@@ -12,10 +12,10 @@ from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.domain.study import Header, Instance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from orchestrator.keeping import Errand, Journalled, Packs, Received, StoredObject
+    from orchestrator.keeping import Errand, ObjectMaker, Packs, Received, StoredObject
     from orchestrator.ports import Clock, HeaderReader, Objects, Records
 
 _CANNOT_BE_RECORDED: Final = "its facts cannot be recorded"
@@ -83,40 +83,76 @@ class Recorder:
                 unit.studies.add(instance, look_at=look_at)
 
 
-def do_errands(recorder: Recorder, packs: Packs, errands: Sequence[Errand]) -> list[Errand]:
-    """Make objects and records of these entries of the journal, then note the ends among them; returns what is left.
+@dataclass(frozen=True, slots=True)
+class JournalRecorder:
+    """Makes objects and records of what is in the journal."""
 
-    What cannot be recorded with the others is recorded by itself, if need be by its names alone; an object that still
-    cannot be is left in the journal, with an alarm. Raises Transient; then nothing is done for certain.
-    """
-    entries = [errand for errand in errands if errand.kind == "entry"]
-    ends = [errand for errand in errands if errand.kind != "entry"]
-    undone: list[Errand] = []
-    try:
-        _record(recorder, packs, entries)
-    except Transient:
-        raise
-    except Exception:  # noqa: BLE001 - one of them may be to blame
-        undone = [errand for errand in entries if not _is_recorded(recorder, packs, errand)]
-    if ends:
-        with recorder.records.transaction() as unit:
-            for end in ends:
-                assert end.at is not None, "ends have a moment"
-                unit.studies.close_association(end.association_id, end.at, end.outcome)
-    return undone
+    recorder: Recorder
+    packs: Packs
+    objects: ObjectMaker
 
+    def do(self, errands: Sequence[Errand]) -> list[Errand]:
+        """Make objects and records of these entries, then note the ends among them; returns what is left.
 
-def _record(recorder: Recorder, packs: Packs, errands: Sequence[Errand], *, by_names: bool = False) -> None:
-    if not errands:
-        return
-    recorder.keep([_entry(recorder, journalled, by_names=by_names) for journalled in packs.entries(errands)])
+        What cannot be recorded with the others is recorded by itself, if need be by its names alone; an object that
+        still cannot be is left in the journal, with an alarm. Raises Transient; then nothing is done for certain.
+        """
+        entries = [errand for errand in errands if errand.kind == "entry"]
+        ends = [errand for errand in errands if errand.kind != "entry"]
+        undone: list[Errand] = []
+        try:
+            self._record(entries)
+        except Transient:
+            raise
+        except Exception:  # noqa: BLE001 - one of them may be to blame
+            undone = [errand for errand in entries if not self._is_recorded(errand)]
+        if ends:
+            with self.recorder.records.transaction() as unit:
+                for end in ends:
+                    assert end.at is not None, "ends have a moment"
+                    unit.studies.close_association(end.association_id, end.at, end.outcome)
+        return undone
 
+    def _record(self, errands: Sequence[Errand], *, by_names: bool = False) -> None:
+        if not errands:
+            return
+        entries: list[Entry] = []
+        stored = self._stored(self._read(errands, entries, by_names=by_names))
+        if stored != [entry.stored for entry in entries]:
+            raise Broken(Fault.OBJECT_DAMAGED, "the bytes in the journal have changed")
+        self.recorder.keep(entries)
 
-def _entry(recorder: Recorder, journalled: Journalled, *, by_names: bool) -> Entry:
-    received = journalled.received
-    data_set = journalled.data[received.prefix_bytes :]
-    header = _by_names(received) if by_names else recorder.header_of(received, data_set)
-    return Entry(received.association_id, header, _stored(recorder.objects, journalled), received.received_at)
+    def _read(self, errands: Sequence[Errand], entries: list[Entry], *, by_names: bool) -> Iterator[memoryview]:
+        """The bytes of each, one at a time; what is to be kept of it is added to the entries."""
+        for journalled in self.packs.entries(errands):
+            received = journalled.received
+            data_set = journalled.data[received.prefix_bytes :]
+            header = _by_names(received) if by_names else self.recorder.header_of(received, data_set)
+            entries.append(Entry(received.association_id, header, journalled.stored, received.received_at))
+            yield journalled.data
+
+    def _stored(self, objects: Iterator[memoryview]) -> list[StoredObject]:
+        try:
+            return self.objects.keep_all(objects)
+        except Broken as error:
+            if error.fault is not Fault.STORE_FAILED:
+                raise
+            raise Transient(error.fault, error.detail) from error  # it is the disk's fault, not an object's
+
+    def _is_recorded(self, errand: Errand) -> bool:
+        for by_names in (False, True):
+            try:
+                self._record([errand], by_names=by_names)
+            except Transient:
+                raise
+            except Exception as error:  # noqa: BLE001 - it stays in the journal, and somebody is told
+                _log.error("an object could not be recorded: %s", type(error).__name__)
+            else:
+                return True
+        now = self.recorder.clock.now()
+        with self.recorder.records.transaction() as unit:
+            unit.alarms.sound(Alarm(Fault.NOT_RECORDED.code, errand.pack, f"entry at {errand.place}", now, now))
+        return False
 
 
 def _by_names(received: Received) -> Header:
@@ -131,38 +167,3 @@ def _by_names(received: Received) -> Header:
 
 def _printable(name: str) -> str:
     return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in name)
-
-
-def _stored(objects: Objects, journalled: Journalled) -> StoredObject:
-    try:
-        stored = _written(objects, journalled.data)
-    except Broken as error:
-        raise Transient(error.fault, error.detail) from error  # it is the disk's fault, not this object's
-    if stored != journalled.stored:
-        raise Broken(Fault.OBJECT_DAMAGED, "the bytes in the journal have changed")
-    return stored
-
-
-def _written(objects: Objects, data: memoryview) -> StoredObject:
-    writer = objects.begin()
-    try:
-        writer.write(data)
-        return writer.commit()
-    finally:
-        writer.discard()
-
-
-def _is_recorded(recorder: Recorder, packs: Packs, errand: Errand) -> bool:
-    for by_names in (False, True):
-        try:
-            _record(recorder, packs, [errand], by_names=by_names)
-        except Transient:
-            raise
-        except Exception as error:  # noqa: BLE001 - it stays in the journal, and somebody is told
-            _log.error("an object could not be recorded: %s", type(error).__name__)
-        else:
-            return True
-    now = recorder.clock.now()
-    with recorder.records.transaction() as unit:
-        unit.alarms.sound(Alarm(Fault.NOT_RECORDED.code, errand.pack, f"entry at {errand.place}", now, now))
-    return False

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.keeping import Errand, Owed, StoredObject
 from orchestrator.store.objects import sync_folder
-from orchestrator.store.packs import BLOCK_BYTES, LARGEST_BYTES, SUFFIX, Pack, opened
+from orchestrator.store.packs import BLOCK_BYTES, LARGEST_BYTES, SUFFIX, Pack, opened, write
 from orchestrator.store.spool import not_stored
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ PATIENCE_S: Final = 20.0
 
 _LOCK_PATIENCE_S: Final = 60.0
 _LOCK: Final = "lock"
-_KEPT: Final = 4
+_CHUNK_BYTES: Final = 256 << 10
+"""So much is written at once: each call costs other threads their turn."""
+
+_KEPT: Final = 8
 """So many packs of which nothing is needed are kept for the next objects."""
 
 
@@ -64,6 +67,7 @@ class PackJournal:
         self._numbers = count(1)
         self._change = Condition()
         self._free: list[Pack] = []
+        self._chunks: list[memoryview] = []
         self._owed: dict[int, _Entered] = {}
         self._owed_bytes = 0
         self.lock = _locked(folder / _LOCK)
@@ -131,9 +135,12 @@ class PackJournal:
     def end(self, association_id: str, now: datetime, outcome: str) -> None:
         self._tell(next(self._numbers), Errand("end", association_id=association_id, at=now, outcome=outcome))
 
-    def keep(self, pack: Pack, received: Received, stored: StoredObject) -> None:
-        """Make the entry durable that stands at the end of the pack, and have it recorded. Raises OSError."""
-        self._owe(pack, pack.append(received, stored, self.lock), stored.size)
+    def keep(self, pack: Pack, received: Received, stored: StoredObject, whole: memoryview) -> None:
+        """Make the entry durable that stands at the end of the pack, and have it recorded. Raises OSError.
+
+        `whole` is the object where nothing of it is written yet.
+        """
+        self._owe(pack, pack.append(received, stored, whole, self.lock), stored.size)
 
     def _owe(self, pack: Pack, at: int, size: int) -> None:
         number = next(self._numbers)
@@ -143,8 +150,16 @@ class PackJournal:
             pack.owed += 1
         self._tell(number, Errand("entry", pack=pack.path.name, place=at))
 
-    def give_back(self, pack: Pack) -> None:
+    def chunk(self) -> memoryview:
+        """Memory in which an entry is gathered."""
+        with suppress(IndexError):
+            return self._chunks.pop()
+        return memoryview(bytearray(_CHUNK_BYTES))
+
+    def give_back(self, pack: Pack, chunk: memoryview | None = None) -> None:
         """Nobody writes to the pack any more."""
+        if chunk is not None and len(self._chunks) < _KEPT:
+            self._chunks.append(chunk)
         pack.is_writing = False
         self._settle(pack)
 
@@ -218,40 +233,59 @@ class JournalPacks:
 
 
 class _Entry:
-    """The port `JournalEntry` behind the last entry of a pack."""
+    """The port `JournalEntry` behind the last entry of a pack; its bytes are gathered into chunks."""
 
     def __init__(self, journal: PackJournal, pack: Pack) -> None:
         self._journal = journal
         self._pack: Pack | None = pack
+        self._chunk = journal.chunk()
         self._start = pack.end + BLOCK_BYTES
-        self._size = 0
+        self._written = self._filled = 0
         self._hash = hashlib.sha256()
 
     def write(self, data: bytes | memoryview) -> None:
         assert self._pack is not None, "the object is already committed"
-        written = 0
+        chunk, rest = self._chunk, memoryview(data)
+        while rest:
+            part = rest[: len(chunk) - self._filled]
+            chunk[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            rest = rest[len(part) :]
+            if self._filled == len(chunk):
+                self._flush(self._pack)
+
+    def _flush(self, pack: Pack) -> None:
+        rest = self._take_chunk()
         try:
-            while written < len(data):
-                written += os.pwrite(self._pack.handle, data[written:], self._start + self._size + written)
+            write(pack.handle, [rest], self._start + self._written)
         except OSError as error:
             raise not_stored(error) from error
-        self._hash.update(data)
-        self._size += len(data)
+        self._written += len(rest)
+
+    def _take_chunk(self) -> memoryview:
+        rest, self._filled = self._chunk[: self._filled], 0
+        self._hash.update(rest)
+        return rest
 
     @contextmanager
     def view(self) -> Iterator[memoryview]:
         assert self._pack is not None, "the object is already committed"
+        self._flush(self._pack)
         with (
             mmap.mmap(self._pack.handle, 0, access=mmap.ACCESS_READ) as mapped,
             memoryview(mapped) as whole,
-            whole[self._start : self._start + self._size] as written,
+            whole[self._start : self._start + self._written] as written,
         ):
             yield written
 
     def commit(self, received: Received) -> None:
         assert self._pack is not None, "the object is already committed"
         try:
-            self._journal.keep(self._pack, received, StoredObject(self._hash.hexdigest(), self._size))
+            if self._written:
+                self._flush(self._pack)
+            rest = self._take_chunk()
+            stored = StoredObject(self._hash.hexdigest(), self._written + len(rest))
+            self._journal.keep(self._pack, received, stored, rest)
         except OSError as error:
             raise not_stored(error) from error
         finally:
@@ -260,4 +294,4 @@ class _Entry:
     def discard(self) -> None:
         pack, self._pack = self._pack, None
         if pack is not None:
-            self._journal.give_back(pack)
+            self._journal.give_back(pack, self._chunk)

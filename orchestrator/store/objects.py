@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orchestrator.domain.errors import Broken, Fault
-from orchestrator.store.spool import ABANDONED_S, DIGEST_LENGTH, Spool, free_bytes, is_digest, moment_ns
+from orchestrator.store.spool import ABANDONED_S, DIGEST_LENGTH, Spool, free_bytes, is_digest, moment_ns, not_stored
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from orchestrator.keeping import ObjectWriter
+    from orchestrator.keeping import ObjectWriter, StoredObject
 
 _INCOMING: Final = "incoming"
 _LEAVING: Final = "leaving"
@@ -37,15 +38,37 @@ class DirectoryObjects:
         sync_folder(folder.parent)
 
     def begin(self) -> ObjectWriter:
-        return self._spool.begin(self._place)
+        return self._spool.begin(lambda *written: _place(self._at, [_Written(*written)]))
 
-    def _place(self, temporary: Path, handle: int, digest: str) -> None:
-        os.fsync(handle)
-        path = self._at(digest)
-        temporary.rename(path)
-        sync_folder(path.parent)
-        if os.fstat(handle).st_size:
-            confirm(handle)
+    def keep_all(self, objects: Iterable[memoryview]) -> list[StoredObject]:
+        """Keep many whole objects at once, which costs less of each: the disk is waited for once.
+
+        Raises Broken STORE_FAILED, Transient STORAGE_LOW; then none of them is kept for certain.
+        """
+        waiting: list[_Written] = []
+        try:
+            stored = [self._spooled(data, waiting) for data in objects]
+            try:
+                _place(self._at, waiting)
+            except OSError as error:
+                raise not_stored(error) from error
+        finally:
+            for written in waiting:
+                written.temporary.unlink(missing_ok=True)
+                os.close(written.handle)
+        return stored
+
+    def _spooled(self, data: memoryview, waiting: list[_Written]) -> StoredObject:
+        def wait(temporary: Path, handle: int, digest: str) -> None:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # the disk begins to write
+            waiting.append(_Written(temporary, os.dup(handle), digest))
+
+        writer = self._spool.begin(wait)
+        try:
+            writer.write(data)
+            return writer.commit()
+        finally:
+            writer.discard()
 
     def _at(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
@@ -118,6 +141,28 @@ class DirectoryObjects:
 
     def sweep(self, age_s: float = ABANDONED_S) -> int:
         return self._spool.sweep(age_s)
+
+
+class _Written(NamedTuple):
+    """A whole object under its temporary name."""
+
+    temporary: Path
+    handle: int
+    digest: str
+
+
+def _place(at: Callable[[str], Path], objects: Sequence[_Written]) -> None:
+    """Make objects durable, then their names. Raises OSError."""
+    for written in objects:
+        os.fsync(written.handle)
+    paths = [at(written.digest) for written in objects]
+    for written, path in zip(objects, paths, strict=True):
+        written.temporary.rename(path)
+    for folder in {path.parent for path in paths}:
+        sync_folder(folder)
+    witness = next((written.handle for written in objects if os.fstat(written.handle).st_size), None)
+    if witness is not None:
+        confirm(witness)
 
 
 def _stamp(state: os.stat_result) -> str:

@@ -14,7 +14,7 @@ import secrets
 import struct
 import zlib
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,7 +23,7 @@ from orchestrator.keeping import Journalled, Received, StoredObject
 from orchestrator.store.objects import confirm, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 PACK_BYTES: Final = 32 << 20
@@ -79,16 +79,15 @@ class Pack:
         os.pwrite(self.handle, bytes(_USE_BYTES), len(_MAGIC))
         self.end = 0
 
-    def append(self, received: Received, stored: StoredObject, witness: int) -> int:
-        """Make the entry durable whose bytes stand after the block at `end`; returns where it begins.
+    def append(self, received: Received, stored: StoredObject, whole: memoryview, witness: int) -> int:
+        """Make the entry durable whose bytes stand after the block at `end`, or are `whole`; returns where it begins.
 
         `witness` is a file to `confirm` by. Raises OSError: nobody knows then what is durable, so the pack is closed.
         """
-        facts = {**asdict(received), "received_at": received.received_at.isoformat(), "digest": stored.digest}
-        block = _block(self._use, facts, stored.size)
+        block = _block(self._use, _facts(received, stored), stored.size)
         at = self.end
         try:
-            os.pwrite(self.handle, block, at)
+            write(self.handle, [block, whole] if whole else [block], at)
             os.fdatasync(self.handle)
             confirm(witness)
         except OSError:
@@ -106,12 +105,26 @@ class Pack:
             self.path.unlink(missing_ok=True)
 
 
+def _facts(received: Received, stored: StoredObject) -> dict[str, Any]:
+    values = {field.name: getattr(received, field.name) for field in fields(Received)}
+    return {**values, "received_at": received.received_at.isoformat(), "digest": stored.digest}
+
+
 def _block(use: bytes, facts: dict[str, Any], size: int) -> bytes:
     text = json.dumps(facts, separators=(",", ":")).encode()
     block = _HEAD.pack(_MAGIC, use, size, len(text)) + text
     if len(block) + _CRC.size > BLOCK_BYTES:
         raise Broken(Fault.STORE_FAILED, "the names of the object are too long")
-    return block + _CRC.pack(zlib.crc32(block))
+    return (block + _CRC.pack(zlib.crc32(block))).ljust(BLOCK_BYTES, b"\0")
+
+
+def write(handle: int, parts: Sequence[bytes | memoryview], at: int) -> None:
+    """Write all of it there. Raises OSError."""
+    written = os.pwritev(handle, parts, at)
+    if written < sum(map(len, parts)):
+        rest = memoryview(b"".join(parts))
+        while written < len(rest):
+            written += os.pwrite(handle, rest[written:], at + written)
 
 
 def _after(at: int, size: int) -> int:

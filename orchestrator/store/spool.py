@@ -171,9 +171,10 @@ def free_bytes(folder: Path) -> int:
 
     A folder that is not there yet counts as the one it will be made in.
     """
-    while not folder.exists():
-        folder = folder.parent
-    state = os.statvfs(folder)
+    try:
+        state = os.statvfs(folder)
+    except FileNotFoundError:
+        return free_bytes(folder.parent)
     if state.f_files > 0 and state.f_favail < _FEWEST_FILES:
         return 0
     return state.f_bavail * state.f_frsize

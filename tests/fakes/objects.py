@@ -11,7 +11,7 @@ from orchestrator.domain.errors import Broken, Fault
 from orchestrator.keeping import StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from orchestrator.keeping import ObjectWriter
@@ -86,6 +86,13 @@ class MemoryObjects:
         writer = self.begin()
         writer.write(data)
         return writer.commit().digest
+
+    def keep_all(self, objects: Iterable[memoryview]) -> list[StoredObject]:
+        """The port `ObjectMaker`."""
+        whole = [bytes(data) for data in objects]
+        if self.is_failing:
+            raise Broken(Fault.STORE_FAILED)
+        return [self.place(data) for data in whole]
 
     def damage(self, digest: str) -> None:
         self.kept[digest] = b"other bytes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -292,17 +293,31 @@ def test_a_disk_without_room_for_a_pack_is_told_as_a_refusal(folder, monkeypatch
 
 def test_an_object_is_synced_after_its_block_and_a_new_pack_with_its_folder_before(folder, monkeypatch):
     calls: list[str] = []
-    for name in ("pwrite", "fsync", "fdatasync"):
+    for name in ("pwrite", "pwritev", "fsync", "fdatasync"):
         call = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *given, _name=name, _call=call: (calls.append(_name), _call(*given))[1])
     life = Life(folder)
     assert calls == ["fsync"], "the journal's own folder"
     calls.clear()
     life.keep(b"one")
-    assert calls == ["fsync", "fsync", "pwrite", "pwrite", "pwrite", "fdatasync"]
+    assert calls == ["fsync", "fsync", "pwrite", "pwritev", "fdatasync"]
     calls.clear()
     life.keep(b"two")
-    assert calls == ["pwrite", "pwrite", "fdatasync"]
+    assert calls == ["pwritev", "fdatasync"]
+    calls.clear()
+    life.keep(bytes(600_000))
+    assert calls == [*["pwritev"] * 4, "fdatasync"], "its block last"
+
+
+def test_a_disk_that_takes_only_a_part_of_each_write_gets_all_of_it(folder, monkeypatch):
+    pwritev, pwrite = os.pwritev, os.pwrite
+    monkeypatch.setattr(os, "pwritev", lambda handle, parts, at: pwritev(handle, [parts[0][:1000]], at))
+    monkeypatch.setattr(os, "pwrite", lambda handle, data, at: pwrite(handle, data[:100_000], at))
+    life = Life(folder)
+    objects = {"1": b"one", "2": random.Random(5).randbytes(700_000)}
+    for name, data in objects.items():
+        life.keep(data, name)
+    assert life.read() == objects
 
 
 def test_retention_and_sweep_never_touch_what_is_owed(tmp_path):

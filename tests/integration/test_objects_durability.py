@@ -198,6 +198,64 @@ def test_a_failing_fsync_is_no_success_and_is_not_tried_again(folder, monkeypatc
     assert files(folder) == left
 
 
+OTHERS = [f"object {n}".encode() for n in range(5)]
+
+
+def names_of(objects: list[bytes]) -> list[str]:
+    return [hashlib.sha256(data).hexdigest() for data in objects]
+
+
+def test_many_at_once_are_all_synced_before_the_first_gets_its_name_and_their_folders_after(folder, monkeypatch):
+    objects = DirectoryObjects(folder)
+    calls = Calls(monkeypatch)
+    stored = objects.keep_all(memoryview(data) for data in OTHERS)
+    names = names_of(OTHERS)
+    assert [(one.digest, one.size) for one in stored] == [(n, len(d)) for n, d in zip(names, OTHERS, strict=True)]
+    kinds = [kind for kind, _ in calls.made]
+    assert kinds == ["fsync"] * 5 + ["rename"] * 5 + ["fsync"] * 5
+    assert [name for kind, name in calls.made if kind == "rename"] == names
+    assert {name for _, name in calls.made[10:]} == {name[:2] for name in names}
+    assert files(folder) == sorted(f"{name[:2]}/{name}" for name in names)
+
+
+@pytest.mark.parametrize("failing", range(1, 11))
+def test_of_many_at_once_none_is_a_success_when_one_sync_fails_and_nothing_half_done_is_left(
+    folder, monkeypatch, failing
+):
+    objects = DirectoryObjects(folder)
+    calls = Calls(monkeypatch)
+    calls.failing = failing
+    with pytest.raises(Broken) as refusal:
+        objects.keep_all(memoryview(data) for data in OTHERS)
+    assert refusal.value.fault is Fault.STORE_FAILED
+    assert len(files(folder)) == (0 if failing <= 5 else 5)
+    assert not list((folder / "incoming").iterdir())
+    calls.failing = 0
+    assert [one.digest for one in objects.keep_all(map(memoryview, OTHERS))] == names_of(OTHERS)
+
+
+def test_many_at_once_may_be_none_or_the_same_bytes(folder):
+    objects = DirectoryObjects(folder)
+    assert objects.keep_all([]) == []
+    first, second = objects.keep_all([memoryview(DATA), memoryview(DATA)])
+    assert first == second
+    assert objects.read(first.digest) == DATA
+    (empty,) = objects.keep_all([memoryview(b"")])
+    assert objects.read(empty.digest) == b""
+
+
+def test_whoever_has_the_bytes_of_many_may_fail_to_give_them(folder):
+    objects = DirectoryObjects(folder)
+
+    def given() -> Iterator[memoryview]:
+        yield memoryview(DATA)
+        raise OSError(errno.EIO, "the reader's own fault")
+
+    with pytest.raises(OSError, match="the reader's own"):
+        objects.keep_all(given())
+    assert files(folder) == []
+
+
 def test_a_disk_that_breaks_down_while_it_says_yes_to_a_sync_is_no_success(folder, monkeypatch):
     """As ext4 does; see `confirm`."""
 
@@ -205,9 +263,11 @@ def test_a_disk_that_breaks_down_while_it_says_yes_to_a_sync_is_no_success(folde
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "posix_fallocate", broken)
-    with pytest.raises(Broken) as refusal:
-        store(folder)
-    assert refusal.value.fault is Fault.STORE_FAILED
+    objects = DirectoryObjects(folder)
+    for attempt in (lambda: store(folder), lambda: objects.keep_all([memoryview(b""), memoryview(DATA)])):
+        with pytest.raises(Broken) as refusal:
+            attempt()
+        assert refusal.value.fault is Fault.STORE_FAILED
 
 
 def test_an_object_without_a_byte_stays_so(folder):

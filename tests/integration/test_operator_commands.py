@@ -433,3 +433,11 @@ def test_a_command_for_an_installation_makes_none(tmp_path, monkeypatch, capsys,
     assert main(command) == 1
     assert "there is no installation in" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_site_that_has_no_folder_yet_is_prepared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TENDON_DATA_DIR", str(tmp_path / "new" / "site"))
+    for _ in range(2):
+        assert main(["migrate"]) == 0
+        assert capsys.readouterr().out == "schema up to date\n"
+    open_system(settings.load()).records.close()

@@ -40,8 +40,9 @@ class Line:
     heard: str = ""
 
     def tell(self, *numbers: int) -> None:
-        for number in numbers:
-            os.write(self.ask, json.dumps([number, {"kind": "entry", "pack": "p", "place": number}]).encode() + b"\n")
+        """All at once, as the owner does."""
+        errands = ([number, {"kind": "entry", "pack": "p", "place": number}] for number in numbers)
+        os.write(self.ask, b"".join(json.dumps(errand).encode() + b"\n" for errand in errands))
 
     def hear(self, count: int) -> list[str]:
         """The first so many answers."""
@@ -186,6 +187,24 @@ def test_a_machine_that_has_no_process_to_give_is_asked_again(site, owner, monke
     assert eventually(lambda: journal.owed_bytes == 0, 30)
     assert recorded(site) == ["1.1"]
     assert caplog.text.count("the recorder cannot be started") == 2
+
+
+def test_nobody_waits_for_a_recorder_that_does_not_read(site, owner, monkeypatch):
+    monkeypatch.setattr(recording, "_PIPE_BYTES", 4096)
+    process, journal = owner
+    done: list[int] = []
+    process.start(done.extend, journal.lock)
+    assert eventually(lambda: process.pid is not None, 30)
+    os.kill(process.pid, signal.SIGSTOP)
+    numbers = range(1, 1001)
+    for number in numbers:
+        process.tell(number, Errand("end", association_id=f"a{number}", at=site.clock.now(), outcome="lost"))
+    assert eventually(lambda: process._is_full, 30)
+    assert process.is_keeping_up, "this asks for the same lock"
+    process.tell(1001, Errand("end", association_id="a1001", at=site.clock.now(), outcome="lost"))
+    os.kill(process.pid, signal.SIGCONT)
+    assert eventually(lambda: len(done) == 1001, 30)
+    assert sorted(done) == [*numbers, 1001]
 
 
 def test_it_says_that_it_does_not_keep_up(site, owner, monkeypatch):

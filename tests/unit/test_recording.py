@@ -11,7 +11,7 @@ import pytest
 from orchestrator.domain.admission import Caller
 from orchestrator.domain.errors import Fault, Refused, Transient
 from orchestrator.service.receiving import ABANDONED, RESERVE_BYTES
-from orchestrator.service.recording import do_errands
+from orchestrator.service.recording import JournalRecorder
 from orchestrator.store.journal import JournalPacks, PackJournal
 from orchestrator.store.packs import LARGEST_BYTES
 from tests.fakes.system import FakeSystem, slices, store
@@ -42,7 +42,7 @@ class Journalling:
 
     def record(self) -> list[Errand]:
         errands, self.told = self.told, []
-        return list(do_errands(self.system.recorder, self.packs, errands))
+        return JournalRecorder(self.system.recorder, self.packs, self.system.objects).do(errands)
 
     def instances(self) -> list[str]:
         study = self.system.study()

@@ -49,6 +49,7 @@ def started(name: str, folder: Path) -> Iterator[Receiver]:
     elif name == TENDON:
         own.mkdir(exist_ok=True)
         scp = Scp(own)
+        scp.migrate()
         scp.start()
         assert scp.process is not None
         yield Receiver(TENDON, scp.port, "TENDON", scp.process.pid, scp.settle)

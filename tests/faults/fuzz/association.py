@@ -80,6 +80,8 @@ class Wire:
     def recv_into(self, room: memoryview) -> int:
         if self.is_closed:
             raise OSError
+        if self.is_waiting:
+            raise BlockingIOError
         if not self._pieces:
             if self._is_reset:
                 raise ConnectionResetError
@@ -91,10 +93,14 @@ class Wire:
             self._pieces.append(piece[count:])
         return count
 
-    def sendall(self, data: bytes) -> None:
+    def sendall(self, data: bytes | memoryview) -> None:
         if self.is_closed:
             raise OSError
         self.sent += data
+
+    def send(self, data: memoryview) -> int:
+        self.sendall(data)
+        return len(data)
 
     def fileno(self) -> int:
         return -1 if self.is_closed else ALWAYS_READABLE
