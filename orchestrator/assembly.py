@@ -226,8 +226,12 @@ class System:
 
     def do_errands(self, errands: Sequence[Errand]) -> Sequence[Errand]:
         """Record what is in the journal; returns what is left."""
+        return self._journal_recorder.do(errands)
+
+    @cached_property
+    def _journal_recorder(self) -> JournalRecorder:
         assert isinstance(self.objects, DirectoryObjects), "only a directory has a journal"
-        return JournalRecorder(self._recorder(), JournalPacks(self.settings.journal_dir), self.objects).do(errands)
+        return JournalRecorder(self._recorder(), JournalPacks(self.settings.journal_dir), self.objects)
 
     def _recorder(self) -> Recorder:
         from orchestrator.dicom.facts import read_header

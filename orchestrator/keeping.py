@@ -131,7 +131,10 @@ class Packs(Protocol):
     """The journal as its recorder reads it."""
 
     def entries(self, errands: Sequence[Errand]) -> Iterator[Journalled]:
-        """The entries of these errands, one at a time. Raises Broken JOURNAL_UNREADABLE, or OSError."""
+        """The entries of these errands, one at a time: the next takes the place of its data.
+
+        Raises Broken JOURNAL_UNREADABLE, or OSError.
+        """
 
 
 class ObjectMaker(Protocol):

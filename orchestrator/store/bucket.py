@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
     from orchestrator.keeping import ObjectWriter
+    from orchestrator.store.spool import Written
 
 _PART_BYTES: Final = 5 << 20
 _PARTS_AT_ONCE: Final = 4
@@ -83,12 +84,12 @@ class BucketObjects:
     def begin(self) -> ObjectWriter:
         return self._spool.begin(self._upload)
 
-    def _upload(self, temporary: Path, _handle: int, digest: str) -> None:
+    def _upload(self, written: Written) -> None:
         try:
-            self._bucket.put(_key(digest), temporary, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+            self._bucket.put(_key(written.digest), written.path, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
         except (BaseError, OSError) as error:
             raise Transient(Fault.OBJECTS_UNREACHABLE, f"the bucket took no object: {_reason(error)}") from error
-        self._cache.keep(temporary, digest, in_use=False)
+        self._cache.keep(written.path, written.digest, in_use=False)
 
     def read(self, digest: str) -> bytes:
         return self._nearby(digest).read_bytes()
@@ -105,10 +106,10 @@ class BucketObjects:
         """Bring the object into the cache, checked on its way."""
         fetched: list[Path] = []
 
-        def keep(temporary: Path, _handle: int, found: str) -> None:
-            if found != digest:
+        def keep(written: Written) -> None:
+            if written.digest != digest:
                 raise Broken(Fault.OBJECT_DAMAGED, f"object {digest} has changed in the bucket")
-            fetched.append(self._cache.keep(temporary, digest, in_use=True))
+            fetched.append(self._cache.keep(written.path, digest, in_use=True))
 
         self._copy(digest, self._spool.begin(keep))
         return fetched[0]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.keeping import Errand, Owed, StoredObject
 from orchestrator.store.objects import sync_folder
-from orchestrator.store.packs import BLOCK_BYTES, LARGEST_BYTES, SUFFIX, Pack, opened, write
+from orchestrator.store.packs import BLOCK_BYTES, LARGEST_BYTES, SUFFIX, Pack, opened, reading_room, write
 from orchestrator.store.spool import not_stored
 
 if TYPE_CHECKING:
@@ -221,10 +221,12 @@ class JournalPacks:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._room = reading_room()
 
     def entries(self, errands: Sequence[Errand]) -> Iterator[Journalled]:
+        names = {errand.pack for errand in errands}
         with ExitStack() as stack:
-            packs = {name: stack.enter_context(opened(self._folder / name)) for name in {e.pack for e in errands}}
+            packs = {name: stack.enter_context(opened(self._folder / name, self._room)) for name in names}
             for errand in errands:
                 found = packs[errand.pack].entry(errand.place)
                 if found is None:

@@ -9,16 +9,26 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Broken, Fault
-from orchestrator.store.spool import ABANDONED_S, DIGEST_LENGTH, Spool, free_bytes, is_digest, moment_ns, not_stored
+from orchestrator.keeping import StoredObject
+from orchestrator.store.spool import (
+    ABANDONED_S,
+    DIGEST_LENGTH,
+    Spool,
+    Written,
+    free_bytes,
+    is_digest,
+    moment_ns,
+    not_stored,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from orchestrator.keeping import ObjectWriter, StoredObject
+    from orchestrator.keeping import ObjectWriter
 
 _INCOMING: Final = "incoming"
 _LEAVING: Final = "leaving"
@@ -38,37 +48,27 @@ class DirectoryObjects:
         sync_folder(folder.parent)
 
     def begin(self) -> ObjectWriter:
-        return self._spool.begin(lambda *written: _place(self._at, [_Written(*written)]))
+        return self._spool.begin(lambda written: _place(self._at, [written]))
 
     def keep_all(self, objects: Iterable[memoryview]) -> list[StoredObject]:
         """Keep many whole objects at once, which costs less of each: the disk is waited for once.
 
         Raises Broken STORE_FAILED, Transient STORAGE_LOW; then none of them is kept for certain.
         """
-        waiting: list[_Written] = []
+        waiting: list[Written] = []
+        stored: list[StoredObject] = []
         try:
-            stored = [self._spooled(data, waiting) for data in objects]
+            for data in objects:
+                waiting.append(self._spool.keep(data))
+                stored.append(StoredObject(waiting[-1].digest, len(data)))
             try:
                 _place(self._at, waiting)
             except OSError as error:
                 raise not_stored(error) from error
         finally:
             for written in waiting:
-                written.temporary.unlink(missing_ok=True)
-                os.close(written.handle)
+                written.drop()
         return stored
-
-    def _spooled(self, data: memoryview, waiting: list[_Written]) -> StoredObject:
-        def wait(temporary: Path, handle: int, digest: str) -> None:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # the disk begins to write
-            waiting.append(_Written(temporary, os.dup(handle), digest))
-
-        writer = self._spool.begin(wait)
-        try:
-            writer.write(data)
-            return writer.commit()
-        finally:
-            writer.discard()
 
     def _at(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
@@ -143,21 +143,13 @@ class DirectoryObjects:
         return self._spool.sweep(age_s)
 
 
-class _Written(NamedTuple):
-    """A whole object under its temporary name."""
-
-    temporary: Path
-    handle: int
-    digest: str
-
-
-def _place(at: Callable[[str], Path], objects: Sequence[_Written]) -> None:
+def _place(at: Callable[[str], Path], objects: Sequence[Written]) -> None:
     """Make objects durable, then their names. Raises OSError."""
     for written in objects:
         os.fsync(written.handle)
     paths = [at(written.digest) for written in objects]
     for written, path in zip(objects, paths, strict=True):
-        written.temporary.rename(path)
+        written.path.rename(path)
     for folder in {path.parent for path in paths}:
         sync_folder(folder)
     witness = next((written.handle for written in objects if os.fstat(written.handle).st_size), None)

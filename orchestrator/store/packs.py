@@ -141,10 +141,11 @@ class Place(NamedTuple):
 
 
 class OpenPack:
-    """One pack as a reader has it."""
+    """One pack as a reader has it. What it reads stands in the room, until it reads again."""
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, room: memoryview | None = None) -> None:
         self._handle = handle
+        self._room = reading_room() if room is None else room
         magic, self._use = _START.unpack(os.pread(handle, _START.size, 0).ljust(_START.size, b"\0"))
         if magic not in (_MAGIC, bytes(len(_MAGIC))):
             raise Broken(Fault.JOURNAL_UNREADABLE)
@@ -163,8 +164,8 @@ class OpenPack:
         facts = json.loads(block[_HEAD.size : end])
         stored = StoredObject(facts.pop("digest"), size)
         received = Received(**{**facts, "received_at": datetime.fromisoformat(facts["received_at"])})
-        data = os.pread(self._handle, size, at + BLOCK_BYTES)
-        return Journalled(received, stored, memoryview(data)) if len(data) == size else None
+        data = self._room[:size]
+        return Journalled(received, stored, data) if os.preadv(self._handle, [data], at + BLOCK_BYTES) == size else None
 
     def places(self) -> Iterator[Place]:
         """Each entry, as far as they are whole. Raises OSError."""
@@ -176,8 +177,13 @@ class OpenPack:
             at = _after(at, found.stored.size)
 
 
+def reading_room() -> memoryview:
+    """Memory for the largest object, to be used again and again."""
+    return memoryview(bytearray(LARGEST_BYTES))
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[OpenPack]:
+def opened(path: Path, room: memoryview | None = None) -> Iterator[OpenPack]:
     """A pack to read. Raises OSError, Broken JOURNAL_UNREADABLE."""
     with path.open("rb") as file:
-        yield OpenPack(file.fileno())
+        yield OpenPack(file.fileno(), room)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import mmap
 import os
 import secrets
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orchestrator.domain.errors import Broken, Fault, TendonError, Transient, is_full
 from orchestrator.keeping import StoredObject
@@ -28,18 +29,51 @@ _CHUNK_BYTES: Final = 1 << 20
 _AHEAD_BYTES: Final = 8 << 20
 """After so much more the disk is told that nobody needs it in memory: it begins to write."""
 
+_BEHIND_BYTES: Final = 32 << 20
+"""Before these all is on the disk by now, so that its memory serves for what comes: taking other memory costs more."""
+
 _FEWEST_FILES: Final = 1 << 14
 
 
+class Written(NamedTuple):
+    """A whole object under its temporary name."""
+
+    path: Path
+    handle: int
+    digest: str
+
+    def drop(self) -> None:
+        """Let go of it, and of the name if it still has that."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.close(self.handle)
+
+
 class Spool:
-    """Temporary files of one folder; `place(file, handle, digest)` keeps a whole one, or raises."""
+    """Temporary files of one folder; `place` keeps a whole one, or raises."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def begin(self, place: Callable[[Path, int, str], None]) -> ObjectWriter:
+    def begin(self, place: Callable[[Written], None]) -> ObjectWriter:
         """Start an object."""
         return _Writer(self._folder / secrets.token_hex(16), place)
+
+    def keep(self, whole: memoryview) -> Written:
+        """Write a whole object; the disk begins to take it. Raises as `ObjectWriter.commit`."""
+        path = self._folder / secrets.token_hex(16)
+        try:
+            written = Written(path, _created(path), hashlib.sha256(whole).hexdigest())
+            try:
+                _write(written.handle, whole)
+                os.posix_fadvise(written.handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            except OSError:
+                written.drop()
+                raise
+        except OSError as error:
+            raise not_stored(error) from error
+        return written
 
     def sweep(self, age_s: float) -> int:
         """Remove files untouched for so long whose writer is dead; returns how many."""
@@ -53,19 +87,17 @@ class _Writer:
     Bytes are gathered into chunks; of a large object the disk begins to take them while more come.
     """
 
-    def __init__(self, temporary: Path, place: Callable[[Path, int, str], None]) -> None:
+    def __init__(self, temporary: Path, place: Callable[[Written], None]) -> None:
         self._temporary = temporary
         self._place = place
         self._digest = Digest()
         self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._filled = self._written = self._begun = 0
         try:
-            self._handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            self._handle = _created(temporary)
         except OSError as error:
             raise not_stored(error) from error
         self._is_open = True
-        with suppress(OSError):
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write(self, data: bytes | memoryview) -> None:
         assert self._is_open, "the object is already committed"
@@ -86,12 +118,12 @@ class _Writer:
         self._written += self._filled
         self._chunk, self._filled = memoryview(bytearray(_CHUNK_BYTES)), 0
         try:
-            while rest:
-                rest = rest[os.write(self._handle, rest) :]
+            _write(self._handle, rest)
         except OSError as error:
             raise not_stored(error) from error
         if self._written - self._begun >= _AHEAD_BYTES:
-            os.posix_fadvise(self._handle, self._begun, self._written - self._begun, os.POSIX_FADV_DONTNEED)
+            first = max(self._begun - _BEHIND_BYTES, 0)
+            os.posix_fadvise(self._handle, first, self._written - first, os.POSIX_FADV_DONTNEED)
             self._begun = self._written
 
     @contextmanager
@@ -113,7 +145,7 @@ class _Writer:
         try:
             self._flush()
             digest = self._digest.close()
-            self._place(self._temporary, self._handle, digest)
+            self._place(Written(self._temporary, self._handle, digest))
         except OSError as error:
             self.discard()
             raise not_stored(error) from error
@@ -134,6 +166,18 @@ class _Writer:
         self._is_open = False
         with suppress(OSError):
             os.close(self._handle)
+
+
+def _created(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
+def _write(handle: int, rest: memoryview) -> None:
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def _is_removed(path: Path, before_ns: int) -> bool:
