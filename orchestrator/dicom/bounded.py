@@ -178,7 +178,12 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
-        return bool(poll.poll(0)) or (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0)
+        return bool(poll.poll(0)) or self.has_decrypted
+
+    @property
+    def has_decrypted(self) -> bool:
+        """Whether there are bytes to take that no poll tells of."""
+        return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
 
     def hang_up(self) -> None:
         """End the connection from another thread; the reading thread sees it end and closes it."""

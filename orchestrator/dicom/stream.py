@@ -211,6 +211,8 @@ class StreamDul(BoundedDul):
     def _is_readable(self, timeout_s: float) -> bool:
         """Whether the peer has sent something; sleeps until then, until somebody here wants to send, or for a while."""
         assert self._bell is not None, "only the thread that closes it waits here"
+        if self.socket.has_decrypted:
+            return True
         poll = select.poll()
         try:
             poll.register(self.socket.socket, select.POLLIN)
@@ -306,7 +308,7 @@ class StreamDul(BoundedDul):
             return False
         if self._is_overdue():
             raise MalformedError
-        return True
+        return end == len(buffer) or self.socket.has_decrypted
 
     def _hand_on(self, data: memoryview) -> int:
         used = 0
