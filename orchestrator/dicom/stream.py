@@ -308,7 +308,7 @@ class StreamDul(BoundedDul):
             return False
         if self._is_overdue():
             raise MalformedError
-        return end == len(buffer) or self.socket.has_decrypted
+        return end == len(buffer) or bool(self.socket.has_decrypted)
 
     def _hand_on(self, data: memoryview) -> int:
         used = 0
