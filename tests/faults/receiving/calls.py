@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROCESSES: Final = ("scp", "recorder")
-WATCHED: Final = ("openat", "pwrite64", "pwritev", "write", "fsync", "fdatasync", "rename", "unlink", "sendto", "recvfrom")
+WATCHED: Final = (
+    "openat",
+    "pwrite64",
+    "pwritev",
+    "write",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "unlink",
+    "sendto",
+    "recvfrom",
+)
 _CALL: Final = re.compile(r"^(\w+)\(")
 _KILLED_WITHIN_S: Final = 5.0
 _DETACHED_WITHIN_S: Final = 3.0
