@@ -40,6 +40,9 @@ _DETACHED_WITHIN_S: Final = 3.0
 _MOST_OF_ONE: Final = 12
 """Of one thread's calls of one name, so many are tried: the later ones repeat the first."""
 
+_SURE: Final = {"recvfrom": 5}
+"""How many there are at least, where that depends on how the bytes come."""
+
 
 @dataclass(frozen=True, order=True)
 class Point:
@@ -69,7 +72,7 @@ def points() -> list[Point]:
                 found |= {
                     Point(process, name, number)
                     for name, count in names.items()
-                    for number in range(1, min(count, _MOST_OF_ONE) + 1)
+                    for number in range(1, min(count, _SURE.get(name, _MOST_OF_ONE)) + 1)
                 }
     return sorted(found)
 
