@@ -13,7 +13,7 @@ from tests.receiver import Scp
 
 POINTS = [
     Point("scp", "fdatasync", 1),
-    Point("scp", "pwritev", 1),
+    Point("scp", "pwritev2", 1),
     Point("recorder", "rename", 1),
     Point("recorder", "fdatasync", 1),
 ]

@@ -26,6 +26,7 @@ WATCHED: Final = (
     "openat",
     "pwrite64",
     "pwritev",
+    "pwritev2",
     "write",
     "fsync",
     "fdatasync",
