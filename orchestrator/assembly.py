@@ -320,7 +320,8 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_system(settings: Settings) -> System:
     """Join everything. SQLite is brought up to date here. Raises Broken SCHEMA_OLD."""
-    engine = _engine(settings)
+    _make_folder(settings)
+    engine = open_engine(settings.database_url)
     with answering(engine):
         _require_schema(engine)
     records = DatabaseRecords(engine)
@@ -354,7 +355,9 @@ def _open_objects(settings: Settings) -> Shelves:
 
 def migrate_site(settings: Settings) -> None:
     """Bring the database's schema and the broker's queues up to date. Raises Transient where one does not answer."""
-    engine = _engine(settings)
+    if not settings.is_distributed:
+        _make_folder(settings)
+    engine = open_engine(settings.database_url)
     with answering(engine):
         migrate(engine, shipped.folder("migrations"))
     engine.dispose()
@@ -364,9 +367,8 @@ def migrate_site(settings: Settings) -> None:
         declare_queues(settings.broker_url)
 
 
-def _engine(settings: Settings) -> Engine:
+def _make_folder(settings: Settings) -> None:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return open_engine(settings.database_url)
 
 
 def _require_schema(engine: Engine) -> None:

@@ -43,7 +43,7 @@ _CHUNK_BYTES: Final = 256 << 10
 """So much is written at once: each call costs other threads their turn."""
 
 _KEPT: Final = 8
-"""So many packs of which nothing is needed are kept for the next objects."""
+"""So many packs of which nothing is needed are kept for the next objects, and so many chunks."""
 
 
 class _Entered(NamedTuple):
