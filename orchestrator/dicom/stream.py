@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 IS_KNOWN: Final = pynetdicom.__version__.startswith("3.0.")
 
 _DATA_TRANSFER, _CLOSING = "Sta6", "Sta13"
-_BUFFER_BYTES: Final = 256 << 10
+_BUFFER_BYTES: Final = 640 << 10
 _SPARE_BUFFERS: Final[list[memoryview]] = []
 """Whoever has taken out of one what came gives it back: few are needed, and they stay in the processor's cache."""
 

@@ -39,7 +39,7 @@ PATIENCE_S: Final = 20.0
 
 _LOCK_PATIENCE_S: Final = 60.0
 _LOCK: Final = "lock"
-_CHUNK_BYTES: Final = 256 << 10
+_CHUNK_BYTES: Final = 640 << 10
 """So much is written at once: each call costs other threads their turn."""
 
 _KEPT: Final = 8
