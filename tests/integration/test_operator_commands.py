@@ -441,3 +441,14 @@ def test_a_site_that_has_no_folder_yet_is_prepared(tmp_path, monkeypatch, capsys
         assert main(["migrate"]) == 0
         assert capsys.readouterr().out == "schema up to date\n"
     open_system(settings.load()).records.close()
+
+
+def test_where_the_records_are_on_a_server_they_are_prepared_without_a_folder(
+    tmp_path, monkeypatch, capsys, postgres_server
+):
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    monkeypatch.setenv("TENDON_DATA_DIR", str(no_folder / "data"))
+    monkeypatch.setenv("TENDON_DATABASE_URL", postgres_server.new_database())
+    assert main(["migrate"]) == 0
+    assert capsys.readouterr().out == "schema up to date\n"
