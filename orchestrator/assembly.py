@@ -162,7 +162,13 @@ class System:
     def router(self) -> Router:
         """What routing needs, and what an operator does about a job or a study."""
         return Router(
-            self.records, self.rulebook, self.catalog, self.clock, self.identifiers, self.settings.quiet_seconds
+            self.records,
+            self.rulebook,
+            self.catalog,
+            self.clock,
+            self.identifiers,
+            self.settings.quiet_seconds,
+            self.settings.time_zone,
         )
 
     def _dispatch(self, office: Office) -> Dispatch:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator.counts import Counts
     from orchestrator.domain.circuit import Circuit
-    from orchestrator.domain.delivery import Delivery, Destination, Errand, Node, Output, OutputKind
+    from orchestrator.domain.delivery import Delivery, Destination, Errand, Output, OutputKind
     from orchestrator.domain.geometry import Volume
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.pipeline import Manifest
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from orchestrator.domain.result import Provenance, Results
     from orchestrator.domain.route import Condition, Decision, Rule
     from orchestrator.domain.study import Header, Instance, Study
+    from orchestrator.domain.summary import Summary
     from orchestrator.domain.worker import Waiting, Worker
     from orchestrator.keeping import Keeping, ObjectWriter
     from orchestrator.offices import Alarms, Leases, Workers
+    from orchestrator.site import Site
     from orchestrator.trail import AuditTrail
     from orchestrator.versions import Versions
 
@@ -116,11 +118,21 @@ class Catalog(Protocol):
         """Folders whose manifest is not valid, and why."""
 
 
+class Procedures(Protocol):
+    """The site's table of procedures."""
+
+    def facts(self, code: str, description: str) -> Mapping[str, str]:
+        """What it tells of a procedure, by the full names of facts."""
+
+
 class Rulebook(Protocol):
     """Turns rule text into rules and back into plain words."""
 
     def rules(self, source: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
         """Rules of the `rules:` list. Raises Refused RULE_INVALID naming the path of the fault."""
+
+    def procedures(self, source: Sequence[Mapping[str, Any]]) -> Procedures:
+        """The table of the `procedures:` list. Raises as `rules`."""
 
     def condition(self, source: Mapping[str, Any], path: str) -> Condition:
         """One condition tree, as rules and manifests write it. Raises as `rules`."""
@@ -232,6 +244,15 @@ class Studies(Protocol):
 
     def left_out(self, study_uid: str) -> list[Instance]:
         """Instances of the study that are never routed."""
+
+    def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
+        """Keep what the study is known by, and the facts that it was routed by, as JSON values."""
+
+    def summary(self, study_uid: str) -> Summary | None:
+        """What the study is known by: by its first object until it is described."""
+
+    def of_patient(self, issuer: str, patient_id: str, limit: int) -> list[Summary]:
+        """Studies of a patient, the newest received first."""
 
     def due(self, now: datetime) -> list[str]:
         """UIDs of studies with a series to look at: not settled, its time come, no association open on it."""
@@ -411,31 +432,6 @@ class Deliveries(Protocol):
 
     def turn(self, circuit: Circuit, seen: Circuit) -> bool:
         """Keep a circuit's new state; False, and nothing is kept, when it is no longer as it was seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class SiteFile:
-    """What staff decide: nodes, destinations and rules, as one version."""
-
-    version: int
-    nodes: tuple[Node, ...]
-    destinations: tuple[Destination, ...]
-    rules: tuple[Mapping[str, Any], ...]
-    author: str
-    at: datetime
-
-
-class Site(Protocol):
-    """Versions of what staff decide. The newest is in force."""
-
-    def current(self) -> SiteFile | None:
-        """The version in force."""
-
-    def replace(self, site: SiteFile) -> None:
-        """Put a new version in force."""
-
-    def installation(self, proposed: str) -> str:
-        """The installation's name: the first one proposed is kept for ever."""
 
 
 class Unit(Protocol):

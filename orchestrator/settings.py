@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +54,8 @@ class Settings:
     """Where roles without pages answer monitors; None: nowhere."""
     quiet_seconds: float
     lease_seconds: float
+    time_zone: str
+    """Whose clock rules go by where a node does not name its own."""
     installation: str
     environment: str
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -112,6 +115,7 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         health_port=source.parsed("HEALTH_PORT", "", lambda text: _port(text) if text else None),
         quiet_seconds=source.parsed("QUIET_SECONDS", "30", _seconds),
         lease_seconds=source.parsed("LEASE_SECONDS", "15", _seconds),
+        time_zone=source.parsed("TIME_ZONE", "UTC", time_zone_name),
         installation=source.text("INSTALLATION", ""),
         environment=source.parsed("ENVIRONMENT", "production", _environment),
         origins=source.origins,
@@ -168,6 +172,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
         "AE_TITLE": settings.ae_title,
         "LEASE_SECONDS": settings.lease_seconds,
         "QUIET_SECONDS": settings.quiet_seconds,
+        "TIME_ZONE": settings.time_zone,
         "ENVIRONMENT": settings.environment,
     }
     return {"PATH": os.defpath, **{_PREFIX + name: str(value) for name, value in values.items()}}
@@ -227,6 +232,15 @@ def _objects_url(text: str) -> str:
 def _endpoint(text: str) -> str:
     if text and not text.startswith(("https://", "http://")):
         raise ValueError("must begin with https:// or http://")
+    return text
+
+
+def time_zone_name(text: str) -> str:
+    """A zone of the IANA database. Raises ValueError."""
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("must name a time zone, such as Europe/London") from error
     return text
 
 

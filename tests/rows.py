@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.domain.delivery import Delivery, Destination, Node, Output
 from orchestrator.domain.job import Job, JobInput, Stage
 from orchestrator.domain.queue import LANES, queues_of
+from orchestrator.domain.site import SiteFile
 from orchestrator.domain.version import Version
 from orchestrator.domain.worker import Worker
-from orchestrator.ports import SiteFile
 from tests.strategies import START, STUDY_UID, ct_header, instance_of
 
 if TYPE_CHECKING:
@@ -103,5 +103,7 @@ def site_of(version: int, **given: Any) -> SiteFile:
         "rules": ({"name": "CT", "send": ["ehr"]},),
         "author": "import",
         "at": after(version),
+        "activated_by": "import",
+        "activated_at": after(version),
     }
     return SiteFile(version=version, **facts | given)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from getpass import getuser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
 from orchestrator.assembly import DELIVERED_KINDS, open_system
@@ -16,10 +16,11 @@ from orchestrator.service.operating import replace_site
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from orchestrator.assembly import System
     from orchestrator.domain.delivery import Destination
+    from orchestrator.domain.site import SiteContent
 
 EXAMPLE: Final = "tendon import site.yaml"
 
@@ -36,16 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(Fault.NOT_FOUND, f"{arguments.file} cannot be read as text") from error
     system = open_system(settings.load())
-    nodes, destinations, rules = parse_site(text)
-    _check_rules(system, rules, destinations)
+    content = parse_site(text)
+    _check_rules(system, content)
     here = arguments.file.absolute().parent
-    rooted = tuple(_rooted(destination, here) for destination in destinations)
-    site = replace_site(system.records, system.clock, nodes, rooted, rules, getuser())
+    rooted = replace(content, destinations=tuple(_rooted(destination, here) for destination in content.destinations))
+    site = replace_site(system.records, system.clock, rooted, getuser(), f"import of {arguments.file.name}")
     sys.stdout.write(
         f"Version {site.version} is in force:"
-        f" {len(nodes)} nodes, {len(destinations)} destinations, {len(rules)} rules\n"
+        f" {len(site.nodes)} nodes, {len(site.destinations)} destinations, {len(site.rules)} rules\n"
     )
-    for note in _notes(destinations):
+    for note in _notes(content.destinations):
         sys.stdout.write(f"Note: {note}\n")
     return 0
 
@@ -58,10 +59,11 @@ def _notes(destinations: Sequence[Destination]) -> list[str]:
     ]
 
 
-def _check_rules(system: System, rules: Sequence[Mapping[str, Any]], destinations: tuple[Destination, ...]) -> None:
-    findings = system.rulebook.check(rules, list(system.catalog.manifests()), [d.name for d in destinations])
-    if findings:
-        raise Refused(Fault.RULE_INVALID, "; ".join(f"{f.path}: {f.message}" for f in findings[:5]))
+def _check_rules(system: System, content: SiteContent) -> None:
+    findings = system.rulebook.check(content, system.catalog.manifests(), [d.name for d in content.destinations])
+    faults = [f"{f.path}: {f.message}" for f in findings if f.severity != "hint"]
+    if faults:
+        raise Refused(Fault.RULE_INVALID, "; ".join(faults[:5]))
 
 
 def _rooted(destination: Destination, here: Path) -> Destination:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestrator import settings
 from orchestrator.assembly import open_catalog, open_rulebook
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.site import SiteContent
 from orchestrator.rulebook import parse_yaml
 
 if TYPE_CHECKING:
@@ -31,16 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found; exit code 1 when an error is among it."""
     site = _site(arguments.file)
-    rules = site.get("rules") or []
+    content = SiteContent(**{name: _listed(site, name) for name in ("rules", "procedures", "test_studies")})
     manifests = open_catalog(settings.load()).manifests()
-    findings = open_rulebook().check(rules, manifests, _names(site.get("destinations")))
+    findings = open_rulebook().check(content, manifests, _names(site.get("destinations")))
     has_errors = any(finding.severity == "error" for finding in findings)
     if arguments.json:
         sys.stdout.write(json.dumps({"items": [asdict(finding) for finding in findings]}, indent=2) + "\n")
         return int(has_errors)
     for finding in findings:
         sys.stdout.write(f"{finding.severity}: {finding.path}: {finding.message} [{finding.code}]\n")
-    sys.stdout.write("The rules have faults.\n" if has_errors else f"{len(rules)} rules, no errors.\n")
+    sys.stdout.write("The rules have faults.\n" if has_errors else f"{len(content.rules)} rules, no errors.\n")
     return int(has_errors)
 
 
@@ -53,6 +54,12 @@ def _site(file: Path) -> Mapping[str, Any]:
     if not isinstance(site, Mapping) or "rules" not in site:
         raise Refused(Fault.RULE_INVALID, f"{file.name} has no `rules:`")
     return site
+
+
+def _listed(site: Mapping[str, Any], name: str) -> Any:
+    """The list of that name; something else is left to the check."""
+    given = site.get(name) or []
+    return tuple(given) if isinstance(given, list) else given
 
 
 def _names(destinations: Any) -> list[str]:

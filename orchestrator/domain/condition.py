@@ -15,14 +15,14 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.domain.fact import FIELDS, Truth, Weight
+from orchestrator.domain.fact_sources import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from orchestrator.domain.fact import Fact, SeriesFacts, StudyFacts
+    from orchestrator.domain.fact import Fact, SeriesFacts, StudyFacts, Truth, Weight
 
-Operator = Literal["eq", "in", "lt", "le", "gt", "ge", "matches", "exists", "has_region"]
+Operator = Literal["eq", "in", "lt", "le", "gt", "ge", "between", "matches", "exists", "has_region", "has_prior"]
 NAMED_AT_MOST = 6
 _OF_SERIES = frozenset(name for name in FIELDS if name.startswith("series."))
 _SHOWN = frozenset(name for name, given in FIELDS.items() if given.is_shown)
@@ -171,7 +171,7 @@ def _compare(test: Test, values: Mapping[str, Fact | None]) -> Weight:
 
 def _shown(value: Fact) -> str:
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join(map(str, value))
     return value if isinstance(value, str) else f"{value:g}"
 
 

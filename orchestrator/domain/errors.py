@@ -94,6 +94,9 @@ class Fault(Enum):
         "an object of this study came again under its UID with other content",
         "decide with `tendon identity`",
     )
+    RULE_ODD = Meaning(
+        "TND-2011", "a rule is right but may not do what is meant", "read the hint; change the rule if it is not meant"
+    )
 
     NO_INPUT = Meaning("TND-3001", "no series suits the pipeline's input", "nothing: the pipeline does not apply")
     GANTRY_TILT = Meaning("TND-3002", "the gantry was tilted", "reconstruct the series without tilt")

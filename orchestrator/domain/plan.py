@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.condition import evaluate
 from orchestrator.domain.errors import Fault, Unfit
-from orchestrator.domain.fact import region_instances
+from orchestrator.domain.fact_sources import region_instances
 from orchestrator.domain.job import JobInput
 from orchestrator.domain.result import canonical_json
 from orchestrator.domain.upstream import identity_of, result_identity
@@ -16,7 +16,8 @@ from orchestrator.domain.upstream import identity_of, result_identity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from orchestrator.domain.fact import ReceivedSeries, StudyFacts
+    from orchestrator.domain.fact import StudyFacts
+    from orchestrator.domain.fact_sources import ReceivedSeries
     from orchestrator.domain.job import Job, JobState
     from orchestrator.domain.pipeline import Input, Manifest, Preference
     from orchestrator.domain.study import Study

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Operator, Test, evaluate, matching_series
 from orchestrator.domain.errors import Fault
-from orchestrator.domain.fact import study_facts
+from orchestrator.domain.fact_sources import study_facts
 from orchestrator.domain.pipeline import upstream_first
 from orchestrator.domain.plan import Note, Planner
 from orchestrator.domain.queue import PRIORITY_ORDER
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from orchestrator.domain.condition import Verdict
-    from orchestrator.domain.fact import StudyFacts
+    from orchestrator.domain.fact import Fact, StudyFacts
     from orchestrator.domain.job import JobInput
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.plan import UnaskedJob
@@ -100,10 +100,11 @@ class PlannedJob:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything one routing of one study decided. No job comes before one that it builds on."""
+    """Everything one routing of one study decided, and by which facts. No job comes before one that it builds on."""
 
     decisions: tuple[Decision, ...]
     jobs: tuple[PlannedJob, ...]
+    facts: StudyFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +125,19 @@ def decide(
     rules: Sequence[Rule],
     manifests: Mapping[str, Manifest],
     *,
-    node: Mapping[str, Any],
+    around: Mapping[str, Fact | None],
     earlier: Sequence[Upstream] = (),
     anew: bool = False,
 ) -> Routing:
     """Which pipelines run on which series of the study, and every yes and no on the way.
 
-    `node` holds the sender's facts by short name (ae_title, name, site); `earlier` are the study's jobs
-    so far, oldest first, on whose results new ones may build. One that stands on the same inputs is planned as it
+    `around` holds the facts that images do not tell, by full name; `earlier` are the study's jobs so far, oldest
+    first, on whose results new ones may build. One that stands on the same inputs is planned as it
     is, a superseded one in its next generation; `anew`, so is one that was given up, and one by another build of its
     pipeline does not stand. The study has readable images of others only; whether its patients agree is the caller's
     to judge.
     """
-    facts, series = study_facts(study, node)
+    facts, series = study_facts(study, around)
     planner = Planner(study, facts, series, earlier, anew)
     asked = list(_weigh(rules, facts))
     holding = [a for a in asked if a.holds]
@@ -155,7 +156,7 @@ def decide(
     if asked and asked[-1].rule.stop and asked[-1].holds:
         reason = f"stops here; later rules not asked: {len(rules) - len(asked)}"
         decisions.append(Decision(asked[-1].rule.name, "", "", is_yes=True, reason=reason))
-    return Routing(tuple(decisions), _hastened(sorted(jobs.values(), key=lambda job: order.index(job.pipeline))))
+    return Routing(tuple(decisions), _hastened(sorted(jobs.values(), key=lambda job: order.index(job.pipeline))), facts)
 
 
 def early(jobs: Sequence[PlannedJob], manifests: Mapping[str, Manifest], standing: Collection[str]) -> list[PlannedJob]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import re2
 
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Operator, Test
 from orchestrator.domain.errors import Fault
-from orchestrator.domain.fact import FIELDS
-from orchestrator.rulebook.text import AllText, AnyText, NotText, RegionText
+from orchestrator.domain.fact_sources import FIELDS
+from orchestrator.rulebook.text import TAG_PREFIX, AllText, AnyText, HasPriorText, NotText, RegionText
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from orchestrator.domain.fact import Fact, Field
-    from orchestrator.rulebook.text import TestText
+    from orchestrator.domain.fact import Fact, Field, Prior
+    from orchestrator.rulebook.text import PriorText, TestText
 
 PATTERN_LIMIT: Final = 256
 PROGRAM_LIMIT: Final = 2000
@@ -37,6 +39,8 @@ _OPERATORS: Final[dict[str, tuple[Operator, ...]]] = {
     "list": ("eq", "in", "matches", "exists"),
     "number": ("eq", "in", "lt", "le", "gt", "ge", "exists"),
     "flag": ("eq", "exists"),
+    "time": ("between", "exists"),
+    "priors": ("exists",),
 }
 _ATTRIBUTES: Final[dict[str, Operator]] = {
     "eq": "eq",
@@ -45,9 +49,11 @@ _ATTRIBUTES: Final[dict[str, Operator]] = {
     "le": "le",
     "gt": "gt",
     "ge": "ge",
+    "between": "between",
     "matches": "matches",
     "exists": "exists",
 }
+_TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _NEVER: Final = All(())
 
 
@@ -56,7 +62,7 @@ class Finding:
     """A fault of rule text: where it is, what it is, and its code."""
 
     path: str
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "hint"]
     message: str
     code: str
 
@@ -81,6 +87,8 @@ class Compiler:
             return Not(self.condition(text.part, f"{path}.not"))
         if isinstance(text, RegionText):
             return self._region(text, f"{path}.has_region")
+        if isinstance(text, HasPriorText):
+            return _prior(wanted=text.has_prior)
         return self._test(text, path)
 
     def field(self, name: str, path: str) -> Field | None:
@@ -92,6 +100,8 @@ class Compiler:
     def value(self, field: Field, value: Any, path: str) -> bool:
         """Whether a value is of the field's type; noted where it is not."""
         kind = _kind(value)
+        if field.type == "time" and is_time(value):
+            return True
         if kind == ("text" if field.type == "list" else field.type):
             return True
         article = "a " if field.type in {"number", "flag"} else ""
@@ -115,12 +125,9 @@ class Compiler:
         return _NEVER if holds is None else Test(field.name, named, value, holds, _text(field.name, named, value))
 
     def _holds(self, field: Field, named: Operator, value: Any, path: str) -> Callable[[Any], bool] | None:
-        if named == "exists":
-            return self._exists(value, path)
-        if named == "matches":
-            return self._matches(field, value, path)
-        if named == "in":
-            return self._one_of(field, value, path)
+        make = {"exists": self._exists, "matches": self._matches, "in": self._one_of, "between": self._between}
+        if named in make:
+            return make[named](field, value, path)
         if not self.value(field, value, path):
             return None
         if named in _ORDER:
@@ -128,11 +135,22 @@ class Compiler:
             return lambda fact: compare(fact, value)
         return _among(field, [value])
 
-    def _exists(self, value: Any, path: str) -> Callable[[Any], bool] | None:
+    def _exists(self, _: Field, value: Any, path: str) -> Callable[[Any], bool] | None:
         if not isinstance(value, bool):
             self.fault(path, f"exists takes true or false, not {_written(value)}")
             return None
         return lambda _: value
+
+    def _between(self, _: Field, value: Any, path: str) -> Callable[[Any], bool] | None:
+        """From a time of day until just before another, over midnight where the second is the earlier one."""
+        is_pair = isinstance(value, list) and len(value) == len(("from", "until")) and all(map(is_time, value))
+        if not is_pair or value[0] == value[1]:
+            self.fault(path, 'between takes two different times of day, such as ["22:00", "06:00"]')
+            return None
+        start, end = value
+        if start < end:
+            return lambda fact: start <= fact < end
+        return lambda fact: fact >= start or fact < end
 
     def _one_of(self, field: Field, value: Any, path: str) -> Callable[[Any], bool] | None:
         if not isinstance(value, list) or not value:
@@ -142,7 +160,7 @@ class Compiler:
         return _among(field, value) if all(fits) else None
 
     def _matches(self, field: Field, value: Any, path: str) -> Callable[[Any], bool] | None:
-        search = self._pattern(value, path)
+        search = self.pattern(value, path)
         if search is None or field.type == "text":
             return search
         return lambda fact: any(search(one) for one in fact)
@@ -161,7 +179,7 @@ class Compiler:
         words = f"has_region {wanted} (a region of such a name is drawn on it)"
         return Test("series.region_names", "has_region", wanted, holds, words)
 
-    def _pattern(self, value: Any, path: str) -> Callable[[str], bool] | None:
+    def pattern(self, value: Any, path: str) -> Callable[[str], bool] | None:
         """A search by RE2, whose time is linear; its program, its memory and the text are bounded too."""
         if not isinstance(value, str) or not 0 < len(value) <= PATTERN_LIMIT:
             self.fault(path, f"a pattern is text of 1 to {PATTERN_LIMIT} characters")
@@ -179,6 +197,41 @@ class Compiler:
             self.fault(path, "the pattern is too large; repeat fewer times")
             return None
         return lambda fact: pattern.search(fact[:TEXT_LIMIT].encode("utf-8", "replace")) is not None
+
+
+def is_time(value: Any) -> bool:
+    """Whether it is a time of day as text, 00:00 to 23:59."""
+    return isinstance(value, str) and _TIME.fullmatch(value) is not None
+
+
+def _prior(*, wanted: PriorText | bool) -> Condition:
+    """Whether the patient has an earlier study, or one that is as wanted."""
+    if isinstance(wanted, bool):
+        words = f"has_prior {_written(wanted)} ({'an' if wanted else 'no'} earlier study of the patient is here)"
+        return Test("patient.priors", "has_prior", wanted, lambda priors: bool(priors) is wanted, words)
+    given = wanted.model_dump(exclude_none=True)
+    words = ", ".join(f"{name} {value}" for name, value in given.items())
+    return Test("patient.priors", "has_prior", given, partial(_has_prior, wanted), f"has_prior ({words})")
+
+
+def _has_prior(wanted: PriorText, priors: tuple[Prior, ...]) -> bool:
+    return any(
+        (wanted.modality is None or wanted.modality.upper() in prior.modalities)
+        and (wanted.body_part is None or wanted.body_part.upper() in prior.body_parts)
+        and (wanted.within_days is None or prior.days <= wanted.within_days)
+        for prior in priors
+    )
+
+
+def path_of(start: str, location: Sequence[str | int]) -> str:
+    """Where a fault is that pydantic names by its location."""
+    path = start
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith(TAG_PREFIX):
+            path += f".{part}"
+    return path
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

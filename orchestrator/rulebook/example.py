@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.domain.fact import FIELDS, GivenSeries, StudyFacts, series_label
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.domain.fact import GivenSeries, Prior, StudyFacts, series_label
+from orchestrator.domain.fact_sources import FIELDS
+from orchestrator.rulebook.compiling import path_of
+from orchestrator.rulebook.text import PriorGivenText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.fact import Fact
     from orchestrator.rulebook.compiling import Compiler
-    from orchestrator.rulebook.text import ExampleText
+    from orchestrator.rulebook.text import FactsText
 
 
-def facts_of(example: ExampleText, path: str, compiler: Compiler) -> StudyFacts:
+_PRIORS: Final = TypeAdapter(list[PriorGivenText])
+
+
+def facts_of(example: FactsText, path: str, compiler: Compiler) -> StudyFacts:
     """The facts an example states; the others are missing. What follows from them is filled in."""
     values = {
         **_section("study", example.study, f"{path}.study", compiler),
-        **_section("patient", example.patient, f"{path}.patient", compiler),
+        **_patient(example.patient, f"{path}.patient", compiler),
+        **_section("procedure", example.procedure, f"{path}.procedure", compiler),
         **_section("node", example.node, f"{path}.node", compiler),
     }
     series = [
@@ -47,6 +56,26 @@ def _section(prefix: str, given: Mapping[str, Any], path: str, compiler: Compile
             parts = [part.upper() for part in parts]
         facts[field.name] = tuple(parts) if field.type == "list" else parts[0]
     return facts
+
+
+def _patient(given: Mapping[str, Any], path: str, compiler: Compiler) -> dict[str, Fact | None]:
+    """Earlier studies are a list of their own shape; an empty one says that there are none."""
+    facts = _section("patient", {name: value for name, value in given.items() if name != "priors"}, path, compiler)
+    if "priors" in given:
+        try:
+            stated = _PRIORS.validate_python(given["priors"])
+        except ValidationError as invalid:
+            for error in invalid.errors(include_url=False, include_context=False, include_input=False):
+                compiler.fault(path_of(f"{path}.priors", error["loc"]), error["msg"])
+        else:
+            facts["patient.priors"] = tuple(
+                Prior(_capitals(one.modalities), _capitals(one.body_parts), one.days) for one in stated
+            )
+    return facts
+
+
+def _capitals(codes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(code.upper() for code in codes)
 
 
 def _with_regions(facts: dict[str, Fact | None]) -> dict[str, Fact | None]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.domain.delivery import MAX_BATCH, Destination, Node
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.site import SiteContent
 from orchestrator.rulebook.reading import parse_yaml, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from orchestrator.ports import SiteFile
-
 _AE_TITLE: Final = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$"
 _NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -26,6 +25,15 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "folder": ("path",),
 }
 _WAITS_FOR_REVIEW: Final = ("fhir", "hl7v2")
+
+
+def _zone(name: str) -> str:
+    if name:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("names no time zone; Europe/London is one") from error
+    return name
 
 
 class _Text(BaseModel):
@@ -40,7 +48,7 @@ class _NodeText(_Text):
     may_send: bool = False
     site: str = ""
     patient_id_issuer: str = ""
-    time_zone: str = ""
+    time_zone: Annotated[str, AfterValidator(_zone)] = ""
     identity_authority: bool = False
     query: bool = False
     quota_gb_per_day: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -68,6 +76,8 @@ class _SiteText(_Text):
     nodes: list[_NodeText] = []
     destinations: list[_DestinationText] = []
     rules: list[dict[str, Any]] = []
+    procedures: list[dict[str, Any]] = []
+    test_studies: list[dict[str, Any]] = []
 
 
 class _Dumper(yaml.SafeDumper):
@@ -82,11 +92,11 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _quoted)
 
 
-def parse_site(text: str) -> tuple[tuple[Node, ...], tuple[Destination, ...], tuple[Mapping[str, Any], ...]]:
-    """Nodes, destinations and rule texts of a site file.
+def parse_site(text: str) -> SiteContent:
+    """What a site file holds.
 
     Raises Refused DESTINATION_INVALID naming the path of the fault, RULE_INVALID for what is no plain YAML.
-    The rules are not looked into.
+    Rules, procedures and test studies are not looked into.
     """
     content = parse_yaml(text)
     if not isinstance(content, dict | None):
@@ -99,10 +109,12 @@ def parse_site(text: str) -> tuple[tuple[Node, ...], tuple[Destination, ...], tu
         raise Refused(Fault.DESTINATION_INVALID, f"{path}: {first['msg']}") from error
     for section, given in (("nodes", site.nodes), ("destinations", site.destinations)):
         _require_distinct(section, [one.name for one in given])
-    return (
-        tuple(Node(**node.model_dump()) for node in site.nodes),
-        tuple(_destination(number, given) for number, given in enumerate(site.destinations)),
-        tuple(site.rules),
+    return SiteContent(
+        nodes=tuple(Node(**node.model_dump()) for node in site.nodes),
+        destinations=tuple(_destination(number, given) for number, given in enumerate(site.destinations)),
+        rules=tuple(site.rules),
+        procedures=tuple(site.procedures),
+        test_studies=tuple(site.test_studies),
     )
 
 
@@ -123,9 +135,9 @@ def _destination(number: int, given: _DestinationText) -> Destination:
     return Destination(**values)
 
 
-def write_site(site: SiteFile) -> str:
-    """The site file of a version; `parse_site` reads it back."""
-    body = {
+def write_site(site: SiteContent) -> str:
+    """The site file of it; `parse_site` reads it back."""
+    body: dict[str, Any] = {
         "nodes": [
             _without_defaults(node, Node(name="", ae_title="", host="", port=0, may_send=False)) for node in site.nodes
         ],
@@ -135,6 +147,9 @@ def write_site(site: SiteFile) -> str:
         ],
         "rules": [dict(rule) for rule in site.rules],
     }
+    for name in ("procedures", "test_studies"):
+        if given := getattr(site, name):
+            body[name] = [dict(one) for one in given]
     return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

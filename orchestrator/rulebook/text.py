@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictStr, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 
 from orchestrator.domain.queue import Priority
 from orchestrator.domain.route import Release
@@ -30,6 +30,7 @@ class TestText(_Text):
     le: Any = None
     gt: Any = None
     ge: Any = None
+    between: Any = None
     matches: Any = None
     exists: Any = None
 
@@ -38,6 +39,28 @@ class RegionText(_Text):
     """`{has_region: true}`, or a pattern that the name of a region on the series matches."""
 
     has_region: Any
+
+
+class PriorText(_Text):
+    """What an earlier study of the patient is to be; what is not given does not matter."""
+
+    modality: Name | None = None
+    body_part: Name | None = None
+    within_days: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
+
+
+class HasPriorText(_Text):
+    """`{has_prior: true}`, or what an earlier study of the patient is to be."""
+
+    has_prior: StrictBool | PriorText
+
+
+class PriorGivenText(_Text):
+    """An earlier study as an example states it."""
+
+    modalities: list[Name] = []
+    body_parts: list[Name] = []
+    days: Annotated[StrictInt, Field(ge=1)]
 
 
 class AllText(_Text):
@@ -61,7 +84,7 @@ class NotText(_Text):
 def _kind(value: Any) -> str | None:
     if not isinstance(value, Mapping):
         return None
-    return TAG_PREFIX + next((key for key in ("all", "any", "not", "has_region") if key in value), "test")
+    return TAG_PREFIX + next((key for key in ("all", "any", "not", "has_region", "has_prior") if key in value), "test")
 
 
 ConditionText = Annotated[
@@ -69,6 +92,7 @@ ConditionText = Annotated[
     | Annotated[AnyText, Tag("condition:any")]
     | Annotated[NotText, Tag("condition:not")]
     | Annotated[RegionText, Tag("condition:has_region")]
+    | Annotated[HasPriorText, Tag("condition:has_prior")]
     | Annotated[TestText, Tag("condition:test")],
     Discriminator(
         _kind,
@@ -78,14 +102,29 @@ ConditionText = Annotated[
 ]
 
 
-class ExampleText(_Text):
-    """Facts by their short names, and whether the rule matches them."""
+class FactsText(_Text):
+    """Facts by their short names."""
 
-    expect: Literal["match", "no_match"]
     study: dict[StrictStr, Any] = {}
     patient: dict[StrictStr, Any] = {}
+    procedure: dict[StrictStr, Any] = {}
     node: dict[StrictStr, Any] = {}
     series: list[dict[StrictStr, Any]] = []
+
+
+class ExampleText(FactsText):
+    """A study, and whether the rule matches it."""
+
+    expect: Literal["match", "no_match"]
+
+
+class TestStudyText(FactsText):
+    """A study by name, and the rules that match it, all of them."""
+
+    __test__ = False
+
+    name: Name
+    expect: list[Name]
 
 
 class RuleText(_Text):

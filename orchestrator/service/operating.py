@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.ports import SiteFile
+from orchestrator.domain.site import version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from orchestrator.domain.audit import AuditEvent
-    from orchestrator.domain.delivery import Delivery, Destination, Node, Output
+    from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
+    from orchestrator.domain.site import SiteContent, SiteFile
     from orchestrator.domain.study import Instance, Study
     from orchestrator.domain.version import Version
     from orchestrator.ports import Association, Clock, Deliveries, Jobs, Records, Studies, Unit
@@ -108,26 +108,12 @@ def job_summary(story: JobStory) -> dict[str, Any]:
     }
 
 
-def replace_site(  # noqa: PLR0917
-    records: Records,
-    clock: Clock,
-    nodes: tuple[Node, ...],
-    destinations: tuple[Destination, ...],
-    rules: tuple[Mapping[str, Any], ...],
-    author: str,
-) -> SiteFile:
-    """Put nodes, destinations and rules in force as a new version, all or nothing."""
+def replace_site(records: Records, clock: Clock, content: SiteContent, author: str, reason: str = "") -> SiteFile:
+    """Put all that staff decide in force as a new version, all or nothing."""
+    now = clock.now()
     with records.transaction() as unit:
-        current = unit.site.current()
-        site = SiteFile(
-            version=current.version + 1 if current else 1,
-            nodes=nodes,
-            destinations=destinations,
-            rules=rules,
-            author=author,
-            at=clock.now(),
-        )
-        unit.site.replace(site)
+        site = version_of(content, unit.site.next_version(), author, now, reason, activated_by=author)
+        unit.site.add(site)
     return site
 
 

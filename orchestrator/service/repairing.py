@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.delivery import Delivery
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.route import Decision, Routing
-    from orchestrator.ports import SiteFile, Unit
+    from orchestrator.domain.site import SiteFile
+    from orchestrator.ports import Unit
     from orchestrator.service.routing import Router
 
 _SHORTEST_PREFIX: Final = 6

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import Job
 from orchestrator.domain.route import Decision, decide, early
+from orchestrator.domain.snapshot import record_of
 from orchestrator.domain.study import readiness
+from orchestrator.domain.summary import summary_of
 from orchestrator.domain.upstream import identity_of
+from orchestrator.service.circumstances import circumstances
 from orchestrator.service.depending import (
     Moment,
     add_job,
@@ -25,8 +28,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.route import PlannedJob, Routing
+    from orchestrator.domain.site import SiteFile
     from orchestrator.domain.study import Study
-    from orchestrator.ports import Catalog, Clock, Identifiers, Records, Rulebook, SiteFile, Unit
+    from orchestrator.ports import Catalog, Clock, Identifiers, Records, Rulebook, Unit
 
 _PUT_OFF: Final = timedelta(seconds=60)
 _STUDY_CHANGED: Final = "the study changed and was routed again"
@@ -43,6 +47,7 @@ class Router:
     clock: Clock
     identifiers: Identifiers
     quiet_s: float
+    time_zone: str = "UTC"
 
 
 def due_studies(router: Router) -> list[str]:
@@ -99,7 +104,7 @@ def route_ready(
         replace(study, series=tuple(s for s in study.series if s.uid in ready)),
         router.rulebook.rules(site.rules),
         moment.manifests,
-        node=_node_facts(unit, study, site),
+        around=circumstances(unit, study, site, router.rulebook.procedures(site.procedures), router.time_zone),
         earlier=known,
         anew=anew,
     )
@@ -109,6 +114,7 @@ def route_ready(
     if is_whole:
         settle_orphans(moment, study.uid)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
+        unit.studies.describe(summary_of(study), record_of(routing.facts))
     found = {series.uid: ready[series.uid] for series in study.series if series.uid in ready and not series.is_settled}
     unit.studies.find_ready(study.uid, found, moment.now)
     unit.studies.settle(study.uid, ready, close=is_whole)
@@ -127,21 +133,6 @@ def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> dic
         elif state.ready_at is not None:
             unit.studies.postpone(series.uid, state.ready_at)
     return ready
-
-
-def _node_facts(unit: Unit, study: Study, site: SiteFile) -> Mapping[str, str]:
-    """Which node began the study, as it was admitted, and what the rules' own version says of that node."""
-    first = min((instance for series in study.series for instance in series.instances), key=lambda i: i.received_at)
-    visit = unit.studies.association(first.association_id)
-    if visit is None:
-        return {}
-    node = next((node for node in site.nodes if node.name == visit.node), None)
-    return {
-        "ae_title": visit.calling_ae,
-        "called_ae_title": visit.called_ae,
-        "name": visit.node,
-        "site": node.site if node else "",
-    }
 
 
 def _add_job(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.domain.study import Header, Instance
+from orchestrator.domain.study import Header, Instance, Patient
+from orchestrator.domain.summary import Summary, summarised
 from orchestrator.store.dialect import is_postgresql
 from orchestrator.store.tables import series, studies
 
@@ -47,13 +48,50 @@ def _notes(is_postgresql: bool) -> tuple[Insert, Insert]:  # noqa: FBT001 - the 
     )
 
 
-def note(connection: Connection, header: Header, at: datetime, look_at: datetime) -> None:
-    """Its study is open and its series to be looked at."""
+def note(connection: Connection, header: Header, at: datetime, look_at: datetime, *, is_known: bool = False) -> None:
+    """Its study is open and its series to be looked at; of one that is known nothing is told again."""
     note_study, note_series = _notes(is_postgresql(connection))
-    study = {"uid": header.study_uid, "newest_at": at}
-    connection.execute(note_study, {**study, "revision": 1, "is_closed": False})
+    told = {"uid": header.study_uid} if is_known else words(summarised(header.study_uid, [header]))
+    connection.execute(note_study, {**told, "newest_at": at, "revision": 1, "is_closed": False})
     its = {"uid": header.series_uid, "study_uid": header.study_uid}
     connection.execute(note_series, {**its, "is_settled": False, "look_at": look_at, "newest_at": at})
+
+
+def words(summary: Summary) -> dict[str, Any]:
+    """What a study is known by, as its row has it."""
+    patient = summary.patient
+    return {
+        "uid": summary.uid,
+        "patient_issuer": patient.issuer,
+        "patient_id": patient.id,
+        "patient_name": patient.name,
+        "patient_birth_date": patient.birth_date,
+        "patient_sex": patient.sex,
+        "accession_number": summary.accession_number,
+        "study_date": summary.study_date,
+        "description": summary.description,
+        "modalities": list(summary.modalities),
+        "body_parts": list(summary.body_parts),
+    }
+
+
+def summary_in(row: Row[Any]) -> Summary:
+    """What the study of a row is known by."""
+    return Summary(
+        uid=row.uid,
+        patient=Patient(
+            id=row.patient_id,
+            issuer=row.patient_issuer,
+            name=row.patient_name,
+            birth_date=row.patient_birth_date,
+            sex=row.patient_sex,
+        ),
+        accession_number=row.accession_number,
+        study_date=row.study_date,
+        description=row.description,
+        modalities=tuple(row.modalities),
+        body_parts=tuple(row.body_parts),
+    )
 
 
 def instance_of(row: Row[Any]) -> Instance:

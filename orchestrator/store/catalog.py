@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from orchestrator.domain.errors import Broken, Fault, TendonError
-from orchestrator.domain.fact import FIELDS
+from orchestrator.domain.fact_sources import FIELDS
 from orchestrator.domain.pipeline import REPORT_STAGE, Input, Manifest, Preference, StagePlan, circle
 from orchestrator.store.manifest import InputText, ManifestText
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, and_, delete, exists, func, not_, or_, select, text, update
 
 from orchestrator.domain.retention import ENDED_DELIVERIES, ENDED_JOBS, RetiredSeries, Retirement
+from orchestrator.domain.summary import Summary
+from orchestrator.store.arrivals import words
 from orchestrator.store.dialect import insert_or_keep
 from orchestrator.store.tables import (
     NOT_RETIRED,
@@ -75,7 +77,9 @@ class KeepingRows:
             "association_ids": list(visits),
         }
         self._connection.execute(
-            update(studies).where(studies.c.uid == study_uid).values(retired_at=now, retirement=retirement)
+            update(studies)
+            .where(studies.c.uid == study_uid)
+            .values(retired_at=now, retirement=retirement, facts=None, **words(Summary(study_uid)))
         )
         of_jobs = job_objects.c.job_id.in_(select(jobs.c.id).where(jobs.c.study_uid == study_uid))
         self._connection.execute(delete(job_objects).where(of_jobs))

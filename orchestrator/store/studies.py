@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, exists, func, insert, select, upda
 
 from orchestrator.domain.study import Series, Study
 from orchestrator.ports import Association
-from orchestrator.store.arrivals import instance_of, note
+from orchestrator.store.arrivals import instance_of, note, summary_in, words
 from orchestrator.store.counts import counts_of, forget
 from orchestrator.store.dialect import hold, insert_or_keep, ring
 from orchestrator.store.tables import associations, instances, own_uids, series, studies
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.study import Instance
+    from orchestrator.domain.summary import Summary
     from orchestrator.ports import Added
 
 
@@ -33,6 +34,7 @@ _UNSETTLED = select(series.c.uid).where(~series.c.is_settled).limit(1)
 
 _DIGESTS = select(instances.c.digest).where(instances.c.sop_instance_uid == bindparam("uid"))
 _ADD = insert(instances)
+_SUMMARY: Final = tuple(column for column in studies.c if column.name != "facts")
 _IS_OWN = select(own_uids.c.uid).where(own_uids.c.uid == bindparam("of_uid"))
 
 
@@ -41,6 +43,7 @@ class StudyRows:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._noted: set[str] = set()
 
     def open_association(self, association: Association) -> None:
         self._connection.execute(
@@ -104,7 +107,9 @@ class StudyRows:
             },
         )
         if is_routable:
-            note(self._connection, header, instance.received_at, look_at)
+            is_known = header.study_uid in self._noted
+            note(self._connection, header, instance.received_at, look_at, is_known=is_known)
+            self._noted.add(header.study_uid)
         elif digests and not instance.is_own:
             enter(self._connection, instance)
         return "version" if digests else "new"
@@ -171,6 +176,23 @@ class StudyRows:
             .order_by(instances.c.id)
         )
         return [instance_of(row) for row in rows]
+
+    def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
+        values = {**words(summary), "facts": facts}
+        self._connection.execute(update(studies).where(studies.c.uid == summary.uid).values(**values))
+
+    def summary(self, study_uid: str) -> Summary | None:
+        row = self._connection.execute(select(*_SUMMARY).where(studies.c.uid == study_uid)).one_or_none()
+        return summary_in(row) if row else None
+
+    def of_patient(self, issuer: str, patient_id: str, limit: int) -> list[Summary]:
+        rows = self._connection.execute(
+            select(*_SUMMARY)
+            .where(studies.c.patient_issuer == issuer, studies.c.patient_id == patient_id)
+            .order_by(studies.c.newest_at.desc())
+            .limit(limit)
+        )
+        return [summary_in(row) for row in rows]
 
     def due(self, now: datetime) -> list[str]:
         open_on_series = exists().where(

@@ -75,6 +75,17 @@ studies = Table(
     Column("newest_at", Instant, nullable=False, index=True),
     Column("retired_at", Instant),
     Column("retirement", JSON(none_as_null=True)),
+    *(
+        Column(name, Text, nullable=False, server_default=text("''"))
+        for name in (
+            *("patient_issuer", "patient_id", "patient_name", "patient_birth_date", "patient_sex"),
+            *("accession_number", "study_date", "description"),
+        )
+    ),
+    *(Column(name, JSON, nullable=False, server_default=text("'[]'")) for name in ("modalities", "body_parts")),
+    Column("facts", JSON(none_as_null=True)),
+    Index("studies_of_patient", "patient_issuer", "patient_id"),
+    Index("studies_by_accession_number", "accession_number"),
 )
 NOT_RETIRED: Final = "retired_at IS NULL"
 Index(
@@ -338,6 +349,11 @@ site_versions = Table(
     Column("body", JSON, nullable=False),
     Column("author", Text, nullable=False),
     Column("at", Instant, nullable=False),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    Column("activated_by", Text, nullable=False, server_default=text("''")),
+    Column("activated_at", Instant),
+    Column("activation", Integer),
+    Index("site_versions_by_activation", "activation", unique=True),
 )
 
 installation = Table(

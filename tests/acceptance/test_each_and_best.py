@@ -15,6 +15,7 @@ from orchestrator.dicom.scu import store_files
 from orchestrator.domain.delivery import Node
 from orchestrator.domain.geometry import Grid, Volume
 from orchestrator.domain.result import derive_uid
+from orchestrator.domain.site import SiteContent
 from orchestrator.rounds import route_due
 from orchestrator.service.operating import replace_site, study_story
 
@@ -85,7 +86,7 @@ def system(tmp_path, services):
     opened = open_system(settings.load(environment))
     node = Node("modality", MODALITY, LOOPBACK, 104)
     rule = {"name": "CT", "when": {"all": [{"field": "series.modality", "eq": "CT"}]}, "run": [*reversed(PIPELINES)]}
-    replace_site(opened.records, opened.clock, (node,), (), ({**rule, "send": []},), "test")
+    replace_site(opened.records, opened.clock, SiteContent(nodes=(node,), rules=({**rule, "send": []},)), "test")
     yield opened
     opened.records.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def started(tendon, pacs):
     """The system at work, with Orthanc as a node that is asked."""
     site = current_site(tendon.records)
     node = Node("archive", pacs.ae_title, LOOPBACK, pacs.port, may_send=False, query=True)
-    replace_site(tendon.records, SystemClock(), (*site.nodes, node), site.destinations, site.rules, "test")
+    replace_site(tendon.records, SystemClock(), replace(site.content, nodes=(*site.nodes, node)), "test")
     tendon.start()
 
 

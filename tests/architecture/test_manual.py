@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator.domain.admission import Rejection
 from orchestrator.domain.errors import Fault
-from orchestrator.domain.fact import FIELDS
+from orchestrator.domain.fact_sources import FIELDS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -43,7 +43,7 @@ def facts_table() -> str:
 
 def _written(example: object) -> str:
     if isinstance(example, tuple):
-        return ", ".join(example)
+        return ", ".join(map(str, example))
     return str(example).lower() if isinstance(example, bool) else str(example)
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import insert
 from sqlalchemy.dialects import sqlite
 
 from orchestrator.domain.delivery import Node
+from orchestrator.domain.site import SiteContent
 from orchestrator.service.operating import replace_site
 from orchestrator.store.records import open_engine
 from orchestrator.store.tables import instances, studies
@@ -113,7 +114,7 @@ def _of_silence() -> Row:
         titles = [f"CT{number}" for number in range(IDLE // _PER_PEER)]
         system = open_site(Path(place) / TENDON / "data")
         nodes = tuple(Node(title.lower(), title, LOOPBACK, 104) for title in titles)
-        replace_site(system.records, system.clock, nodes, (), (), "benchmark")
+        replace_site(system.records, system.clock, SiteContent(nodes=nodes), "benchmark")
         system.records.close()
         with started(TENDON, Path(place)) as receiver, ExitStack() as stack:
             for number in range(IDLE):

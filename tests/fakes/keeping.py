@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.retention import RetiredSeries, Retirement, is_over
+from orchestrator.domain.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +54,8 @@ class MemoryKeeping:
         retirement = Retirement(now, reason, series, tuple(dict.fromkeys(i.association_id for i in known)))
         if study_uid in self._state.studies:
             self._state.studies[study_uid] = replace(self._state.studies[study_uid], retirement=retirement)
+            self._state.summaries[study_uid] = Summary(study_uid)
+            self._state.facts.pop(study_uid, None)
         of_study = {job.id for job in self._state.jobs.values() if job.study_uid == study_uid}
         for key in [key for key in self._state.job_objects if key[1] in of_study]:
             del self._state.job_objects[key]

@@ -19,7 +19,8 @@ from tests.fakes.versions import MemoryVersions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.ports import SiteFile, Unit
+    from orchestrator.domain.site import SiteFile
+    from orchestrator.ports import Unit
 
 
 class MemorySite:
@@ -28,12 +29,35 @@ class MemorySite:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def current(self) -> SiteFile | None:
-        return self._state.sites[max(self._state.sites)] if self._state.sites else None
+    def next_version(self) -> int:
+        return max(self._state.sites, default=0) + 1
 
-    def replace(self, site: SiteFile) -> None:
+    def current(self) -> SiteFile | None:
+        return (
+            self._state.sites[self._state.activations[len(self._state.activations)]]
+            if self._state.activations
+            else None
+        )
+
+    def version(self, number: int) -> SiteFile | None:
+        return self._state.sites.get(number)
+
+    def page(self, limit: int, before: int | None = None) -> list[SiteFile]:
+        found = sorted((n for n in self._state.sites if before is None or n < before), reverse=True)
+        return [self._state.sites[number] for number in found[:limit]]
+
+    def add(self, site: SiteFile) -> None:
         assert site.version not in self._state.sites
+        self._keep(site)
+
+    def activate(self, site: SiteFile) -> None:
+        assert site.version in self._state.sites
+        self._keep(site)
+
+    def _keep(self, site: SiteFile) -> None:
         self._state.sites[site.version] = site
+        if not site.is_draft:
+            self._state.activations[len(self._state.activations) + 1] = site.version
 
     def installation(self, proposed: str) -> str:
         return self._state.installation.setdefault(1, proposed)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
+    from typing import Any
 
     from orchestrator.domain.alarm import Alarm
     from orchestrator.domain.audit import AuditEvent
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
+    from orchestrator.domain.site import SiteFile
     from orchestrator.domain.study import Count, Instance
+    from orchestrator.domain.summary import Summary
     from orchestrator.domain.version import Version
     from orchestrator.domain.worker import Worker
-    from orchestrator.ports import Association, SiteFile
+    from orchestrator.ports import Association
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ class State:
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     circuits: dict[str, Circuit] = field(default_factory=dict)
     sites: dict[int, SiteFile] = field(default_factory=dict)
+    activations: dict[int, int] = field(default_factory=dict)
+    summaries: dict[str, Summary] = field(default_factory=dict)
+    facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     installation: dict[int, str] = field(default_factory=dict)
     leases: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
     workers: dict[str, tuple[Worker, datetime]] = field(default_factory=dict)

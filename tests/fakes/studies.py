@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.study import Series, Study
 from tests.fakes.versions import entered, in_use, note
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.study import Instance
+    from orchestrator.domain.summary import Summary
     from orchestrator.ports import Added, Association
     from tests.fakes.state import State
 
@@ -116,6 +117,17 @@ class MemoryStudies:
             if (instance.header.study_uid, instance.header.series_uid) == (study_uid, series_uid)
             and (visit := self._state.associations.get(instance.association_id)) is not None
         )
+
+    def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
+        self._state.summaries[summary.uid] = summary
+        self._state.facts[summary.uid] = facts
+
+    def summary(self, study_uid: str) -> Summary | None:
+        return self._state.summaries.get(study_uid)
+
+    def of_patient(self, issuer: str, patient_id: str, limit: int) -> list[Summary]:
+        found = [s for s in self._state.summaries.values() if (s.patient.issuer, s.patient.id) == (issuer, patient_id)]
+        return sorted(found, key=lambda s: self._state.studies[s.uid].newest_at, reverse=True)[:limit]
 
     def left_out(self, study_uid: str) -> list[Instance]:
         return [

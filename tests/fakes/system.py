@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.domain.admission import Caller
 from orchestrator.domain.delivery import Destination, Node
 from orchestrator.domain.queue import LANES
+from orchestrator.domain.site import SiteContent
 from orchestrator.ports import BuiltObject
 from orchestrator.rounds import settle_questions
 from orchestrator.rulebook import YamlRulebook
@@ -103,6 +104,7 @@ class FakeSystem:
     headers: GivenHeaders = field(default_factory=GivenHeaders)
     sender: MemorySender = field(default_factory=MemorySender)
     rulebook: YamlRulebook = field(default_factory=YamlRulebook)
+    time_zone: str = "UTC"
 
     def __post_init__(self) -> None:
         self.decide(*self.rules)
@@ -139,6 +141,7 @@ class FakeSystem:
             self.clock,
             self.identifiers,
             QUIET_S,
+            self.time_zone,
         )
 
     @cached_property
@@ -157,8 +160,11 @@ class FakeSystem:
 
     # what staff do
 
+    def content(self, *rules: Mapping[str, Any], destinations: tuple[Destination, ...] | None = None) -> SiteContent:
+        return SiteContent(nodes=self.nodes, destinations=destinations or self.destinations, rules=rules)
+
     def decide(self, *rules: Mapping[str, Any], destinations: tuple[Destination, ...] | None = None) -> None:
-        replace_site(self.records, self.clock, self.nodes, destinations or self.destinations, rules, "test")
+        replace_site(self.records, self.clock, self.content(*rules, destinations=destinations), "test")
 
     # what peers do
 

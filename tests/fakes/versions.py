@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.summary import summarised
 from orchestrator.domain.version import Version
 from tests.fakes.state import SeriesRow, StudyRow
 
@@ -72,6 +73,8 @@ def entered(instance: Instance, study_uid: str) -> Version:
 def note(state: State, header: Header, at: datetime, look_at: datetime) -> None:
     """Its study is open and its series to be looked at."""
     row = state.studies.get(header.study_uid)
+    if row is None:
+        state.summaries[header.study_uid] = summarised(header.study_uid, [header])
     revision = row.revision + int(row.is_closed) if row else 1
     state.studies[header.study_uid] = StudyRow(revision, is_closed=False, newest_at=at)
     state.series[header.study_uid, header.series_uid] = SeriesRow(is_settled=False, look_at=look_at, newest_at=at)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from orchestrator.dicom import elements as walk
-from orchestrator.domain.fact import FIELDS, study_facts
+from orchestrator.domain.fact_sources import FIELDS, study_facts
 from orchestrator.domain.geometry import Layout
 from orchestrator.domain.study import Header, Series, plane_of
 from tests.data_sets import BIG, CT, EXPLICIT, IMPLICIT, encoded, item, read

@@ -13,7 +13,7 @@ from pydicom.multival import MultiValue
 
 from orchestrator.dicom.facts import LOSSY_SYNTAXES, read_file_header
 from orchestrator.domain.errors import Refused
-from orchestrator.domain.fact import FIELDS, study_facts
+from orchestrator.domain.fact_sources import FIELDS, study_facts
 from orchestrator.domain.study import Header, RegionFact, Series, Study
 from tests.strategies import instance_of
 

@@ -77,7 +77,7 @@ def desk(empty_database, tmp_path, monkeypatch, capsys):
     system = open_system(settings.load())
     received_at = system.clock.now() - timedelta(hours=1)
     with system.records.transaction() as unit:
-        unit.site.replace(site_of(1, nodes=(CT1,), destinations=(PACS, SHARE), rules=(rule(),)))
+        unit.site.add(site_of(1, nodes=(CT1,), destinations=(PACS, SHARE), rules=(rule(),)))
         for header in slices(count=12):
             unit.studies.add(instance_of(header, received_at=received_at), received_at)
     yield Desk(system, capsys)
@@ -190,7 +190,7 @@ def test_reroute_names_jobs_that_are_new_kept_and_not_asked_for_any_more(desk):
 
 def test_reroute_says_why_where_no_job_is_asked_for(desk):
     with desk.system.records.transaction() as unit:
-        unit.site.replace(site_of(2, rules=(rule(when={"field": "series.modality", "eq": "MR"}),)))
+        unit.site.add(site_of(2, rules=(rule(when={"field": "series.modality", "eq": "MR"}),)))
     told = desk.tendon("reroute", STUDY_UID)
     assert "no job is asked for:" in told
     assert "bone_ct: " in told
@@ -315,7 +315,7 @@ def test_check_asks_the_nodes_that_answer_queries(desk, tmp_path):
     with listening(archive) as port:
         asked, silent = (Node(name, "PACS", LOOPBACK, at, query=True) for name, at in (("a", port), ("b", free_port())))
         with desk.system.records.transaction() as unit:
-            unit.site.replace(site_of(2, nodes=(CT1, asked, silent), destinations=(), rules=()))
+            unit.site.add(site_of(2, nodes=(CT1, asked, silent), destinations=(), rules=()))
         main(["check", "--json"])
     findings = json.loads(desk.capsys.readouterr().out)["findings"]
     assert {name: told for name, told in findings.items() if name.startswith("node ")} == {

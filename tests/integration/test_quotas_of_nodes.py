@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.__main__ import main
 from orchestrator.domain.delivery import Node
+from orchestrator.domain.site import SiteContent
 from orchestrator.service.operating import replace_site
 from orchestrator.service.quotas import GB
 from tests.benchmarks.site import open_site
@@ -32,7 +33,7 @@ NODES = (
 @contextmanager
 def started(folder: Path) -> Iterator[tuple[Receiver, int]]:
     system = open_site(folder)
-    replace_site(system.records, system.clock, NODES, (), (), "test")
+    replace_site(system.records, system.clock, SiteContent(nodes=NODES), "test")
     receiver = system.scp()
     port = receiver.start()
     try:

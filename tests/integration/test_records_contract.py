@@ -1,4 +1,4 @@
-"""What the port `Records` promises of transactions, of what was received and of the site, on the fake and on SQLite."""
+"""What the port `Records` promises of transactions and of what was received, on the fake and on SQLite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.ports import Association
 from orchestrator.store import postgresql
 from orchestrator.store import records as store_records
 from orchestrator.store.records import DatabaseRecords, open_engine
-from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, output_of, site_of, stage_of, worker_of
+from tests.rows import OTHER_SERIES, SERIES, after, ct, job_of, output_of, stage_of, worker_of
 from tests.strategies import START, STUDY_UID
 
 if TYPE_CHECKING:
@@ -362,23 +362,7 @@ def test_the_ledger_knows_the_uids_claimed_however_often(records):
         assert [unit.studies.is_own(uid) for uid in ("1.7", "1.8", "1.9", "1.6")] == [True, True, True, False]
 
 
-# the site
-
-
-def test_the_newest_version_of_the_site_is_in_force(records):
-    with records.reading() as unit:
-        assert unit.site.current() is None
-    for version in (1, 2):
-        with records.transaction() as unit:
-            unit.site.replace(site_of(version))
-    with records.reading() as unit:
-        assert unit.site.current() == site_of(2)
-
-
-def test_the_installation_keeps_its_first_name_for_ever(store):
-    for name, opened in (("north", store.records), ("south", store.records), ("west", store.reopened())):
-        with opened.transaction() as unit:
-            assert unit.site.installation(name) == "north"
+# at the same time
 
 
 def test_objects_of_one_study_that_arrive_at_once_make_one_study_and_none_is_lost(records):

@@ -16,6 +16,7 @@ from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.dicom import listener
 from orchestrator.domain.delivery import Node
+from orchestrator.domain.site import SiteContent
 from orchestrator.service.operating import audited, replace_site
 from orchestrator.service.routing import due_studies, route_study
 from orchestrator.store import records as store_records
@@ -72,7 +73,7 @@ def opened(folder: Path, rules: tuple[dict, ...] = ()) -> Iterator[Door]:
         "TENDON_CALLED_AE_TITLES": "OLD ROUTER",
     }
     system = open_system(settings.load(given))
-    replace_site(system.records, system.clock, NODES, (), rules, "test")
+    replace_site(system.records, system.clock, SiteContent(nodes=NODES, rules=rules), "test")
     scp = system.scp()
     port = scp.start()
     try:

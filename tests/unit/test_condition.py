@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Test, evaluate, matching_series
-from orchestrator.domain.fact import FIELDS, GivenSeries, StudyFacts
+from orchestrator.domain.fact import GivenSeries, StudyFacts
+from orchestrator.domain.fact_sources import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

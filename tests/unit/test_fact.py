@@ -7,7 +7,8 @@ from hypothesis import given
 from pydicom.uid import UID_dictionary
 
 from orchestrator.domain.errors import Unfit
-from orchestrator.domain.fact import ENHANCED, FIELDS, GEOMETRY_FIELDS, series_label, study_facts
+from orchestrator.domain.fact import series_label
+from orchestrator.domain.fact_sources import ENHANCED, FIELDS, GEOMETRY_FIELDS, study_facts
 from orchestrator.domain.geometry import Layout
 from orchestrator.domain.study import Patient, Series, Study
 from tests import strategies
@@ -15,12 +16,12 @@ from tests.strategies import ct_header, ct_series, instance_of, region_series, s
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 
-TYPES = {"text": str, "number": int | float, "flag": bool, "list": tuple}
+TYPES = {"text": str, "number": int | float, "flag": bool, "list": tuple, "time": str, "priors": tuple}
 
 
 @given(strategies.studies())
 def test_every_fact_of_any_study_is_of_its_type_or_missing(study: Study) -> None:
-    facts, series = study_facts(study, {"ae_title": "CT1"})
+    facts, series = study_facts(study, {"node.ae_title": "CT1"})
     for field in FIELDS.values():
         sources = [s.values for s in series] if field.name.startswith("series.") else [facts.values]
         for values in sources:
@@ -211,7 +212,7 @@ def test_the_age_is_read_or_reckoned_or_missing(age: str, birth_date: str, years
 
 def test_facts_of_the_study_and_its_sender() -> None:
     study = study_of(ct_series("1.1", study_description="Knee"), region_series("1.9", None), revision=3)
-    values = study_facts(study, {"ae_title": "CT1", "site": ""})[0].values
+    values = study_facts(study, {"node.ae_title": "CT1", "node.site": ""})[0].values
     assert values["study.description"] == "Knee"
     assert values["study.modalities"] == ("CT", "RTSTRUCT")
     assert (values["study.series_count"], values["study.revision"]) == (2, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.site import SiteContent
 from orchestrator.service.operating import (
     clear_alarm,
     current_site,
@@ -75,9 +76,9 @@ def test_each_decision_of_staff_is_the_next_version_and_the_newest_is_in_force()
     with pytest.raises(Refused) as refusal:
         current_site(records)
     assert refusal.value.fault is Fault.NOT_FOUND
-    first = replace_site(records, clock, (CT1,), (PACS,), (rule(),), "import")
+    first = replace_site(records, clock, SiteContent(nodes=(CT1,), destinations=(PACS,), rules=(rule(),)), "import")
     clock.pass_s(9)
-    second = replace_site(records, clock, (), (PACS,), (), "admin")
+    second = replace_site(records, clock, SiteContent(destinations=(PACS,)), "admin")
     assert [site.version for site in (first, second)] == [1, 2]
     assert current_site(records) == second
     assert (second.author, second.at) == ("admin", clock.now())
@@ -87,7 +88,7 @@ def test_a_decision_that_cannot_be_kept_leaves_the_older_one_in_force(system):
     before = current_site(system.records)
     system.records.fail_next = ConnectionError()
     with pytest.raises(ConnectionError):
-        replace_site(system.records, system.clock, (), (), (), "import")
+        replace_site(system.records, system.clock, SiteContent(), "import")
     assert current_site(system.records) == before
 
 

@@ -48,7 +48,7 @@ def rule_of(*run: str, **given: Any) -> Rule:
 
 def routed(study: Study, *rules: Rule, manifests: tuple[Manifest, ...] = (BONE, DENSITY), **given: Any) -> Routing:
     asked = rules or (rule_of(*(m.name for m in manifests)),)
-    return decide(study, asked, {m.name: m for m in manifests}, node={}, **given)
+    return decide(study, asked, {m.name: m for m in manifests}, around={}, **given)
 
 
 def as_job(planned: PlannedJob, **given: Any) -> Job:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import Fault, Refused, Transient
+from orchestrator.domain.site import SiteContent
 from orchestrator.service.operating import replace_site
 from orchestrator.service.quotas import GB, SLOT_S, WINDOW_S, Allowance, Quotas
 from orchestrator.service.receiving import PIECE_BYTES, Reception
@@ -201,9 +202,9 @@ def test_a_quota_that_is_changed_or_taken_away_holds_from_the_next_association_o
     send(system, ct, *range(PIECES))
     assert refused(system, ct)
     more = replace(LIMITED, quota_gb_per_day=2 * PIECES * PIECE_BYTES / GB)
-    replace_site(system.records, system.clock, (more,), (), (), "test")
+    replace_site(system.records, system.clock, SiteContent(nodes=(more,)), "test")
     send(system, system.visit(), 10)
-    replace_site(system.records, system.clock, (CT1,), (), (), "test")
+    replace_site(system.records, system.clock, SiteContent(nodes=(CT1,)), "test")
     send(system, system.visit(), *range(20, 40))
     assert system.reception.quotas.look().status == "pass"
 

@@ -44,7 +44,7 @@ def rule_of(name: str = "CT", **given: Any) -> Rule:
 
 
 def routed(study: Study, *rules: Rule, manifests: tuple[Manifest, ...] = (BONE, BIOPSY)) -> Routing:
-    return decide(study, rules or (rule_of(),), {m.name: m for m in manifests}, node={"ae_title": "CT1"})
+    return decide(study, rules or (rule_of(),), {m.name: m for m in manifests}, around={"node.ae_title": "CT1"})
 
 
 def only_job(routing: Routing) -> PlannedJob:
@@ -90,7 +90,7 @@ def test_each_rule_is_explained_whether_it_matches_or_not() -> None:
 def test_the_sender_can_be_asked_for() -> None:
     when = {"field": "node.ae_title", "eq": "CT1"}
     assert routed(study_of(ct_series()), rule_of(when=when)).jobs
-    missing = decide(study_of(ct_series()), [rule_of(when=when)], {"bone_ct": BONE}, node={})
+    missing = decide(study_of(ct_series()), [rule_of(when=when)], {"bone_ct": BONE}, around={})
     assert missing.decisions[0].reason == "not known: node.ae_title is missing"
 
 
@@ -321,7 +321,7 @@ def test_a_study_that_names_two_patients_still_gets_its_plan() -> None:
 
 
 def test_no_rules_or_no_series_mean_no_jobs() -> None:
-    assert decide(study_of(ct_series()), (), {}, node={}).decisions == ()
+    assert decide(study_of(ct_series()), (), {}, around={}).decisions == ()
     routing = routed(study_of())
     assert not routing.jobs
     assert routing.decisions[0].reason == "the study has no series"

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.condition import Test, evaluate
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.domain.fact import FIELDS, study_facts
+from orchestrator.domain.fact_sources import FIELDS, study_facts
+from orchestrator.domain.site import SiteContent
 from orchestrator.rulebook import YamlRulebook, default_rules, parse_yaml
-from tests.strategies import ct_series, region_series, study_of
+from tests.strategies import ct_series, manifest_of, region_series, study_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from orchestrator.domain.study import Series
+    from orchestrator.rulebook import Finding
 
 BOOK = YamlRulebook()
 SHOWN = """
@@ -47,6 +49,17 @@ def shown() -> list[dict[str, Any]]:
     return rules
 
 
+def checked(
+    rules: Any,
+    pipelines: Sequence[str] = ("bone_ct", "virtual_biopsy"),
+    destinations: Sequence[str] = ("pacs", "ehr"),
+    **given: Any,
+) -> list[Finding]:
+    """What is wrong; hints are for those who ask for them."""
+    found = BOOK.check(SiteContent(rules=rules, **given), {name: manifest_of(name) for name in pipelines}, destinations)
+    return [finding for finding in found if finding.severity != "hint"]
+
+
 def leaf(text: str) -> Test:
     condition = BOOK.condition(parse_yaml(text), "where")
     assert isinstance(condition, Test)
@@ -68,7 +81,7 @@ def test_a_rule_as_the_manual_shows_it_is_read_whole() -> None:
     )
     assert (rule.priority, rule.release, rule.forward, rule.stop) == ("routine", "at_once", (), False)
     assert rule.source == shown()[0]
-    assert BOOK.check(shown(), ["bone_ct", "virtual_biopsy"], ["pacs", "ehr"]) == []
+    assert checked(shown()) == []
 
 
 def test_what_may_be_left_out_is_routine_at_once_and_goes_on() -> None:
@@ -98,7 +111,10 @@ def test_what_may_be_left_out_is_routine_at_once_and_goes_on() -> None:
         ("{has_region: 3}", "where.has_region: has_region takes true, false or a pattern, not 3"),
         ("{has_region: true, field: series.kernel}", "where.field: unknown key field"),
         ("{field: series.rows, leq: 3}", "where.leq: unknown key leq; did you mean le?"),
-        ("{field: series.rows}", "where: needs exactly one of eq, in, lt, le, gt, ge, matches, exists; it has 0"),
+        (
+            "{field: series.rows}",
+            "where: needs exactly one of eq, in, lt, le, gt, ge, between, matches, exists; it has 0",
+        ),
         ("{all: [{field: series.rows, le: 3, gt: 1}]}", "where.all[0]: needs exactly one of"),
         ("{any: [{not: 3}]}", "where.any[0].not: is no condition; write {field: ..., eq: ...}"),
         ("{all: []}", "where.all: "),
@@ -143,7 +159,7 @@ def test_a_fault_inside_a_rule_is_found_by_checking_and_by_reading(
 ) -> None:
     rules = deepcopy(shown())
     change(rules[0])
-    findings = BOOK.check(rules, ["bone_ct", "virtual_biopsy"], ["pacs", "ehr"])
+    findings = checked(rules)
     assert [(f.path, f.severity, f.code) for f in findings] == [(path, "error", "TND-2001")]
     with pytest.raises(Refused, match="TND-2001") as refused:
         BOOK.rules(rules)
@@ -153,7 +169,10 @@ def test_a_fault_inside_a_rule_is_found_by_checking_and_by_reading(
 def test_all_faults_of_a_rule_set_are_found_at_once() -> None:
     rules = shown() + shown()
     rules[0]["when"]["all"][0]["field"] = "series.modalty"
-    assert [f.path for f in BOOK.check(rules, [], [])] == ["rules[0].when.all[0].field", "rules[1].name"]
+    assert [f.path for f in checked(rules, pipelines=[], destinations=[])] == [
+        "rules[0].when.all[0].field",
+        "rules[1].name",
+    ]
     with pytest.raises(Refused, match=r"\(and 1 more\)"):
         BOOK.rules(rules)
 
@@ -167,7 +186,9 @@ def test_what_is_no_list_of_rules_is_refused(source: Any) -> None:
 def test_an_unknown_pipeline_is_an_error_and_an_unknown_destination_a_warning() -> None:
     rules = shown()
     rules[0]["forward"] = ["archive"]
-    found = [(f.path, f.severity, f.message, f.code) for f in BOOK.check(rules, ["bone_ct"], ["pacs"])]
+    found = [
+        (f.path, f.severity, f.message, f.code) for f in checked(rules, pipelines=["bone_ct"], destinations=["pacs"])
+    ]
     assert found == [
         ("rules[0].run[1]", "error", "no pipeline virtual_biopsy is installed", "TND-2002"),
         ("rules[0].send[1]", "warning", "no destination ehr is configured", "TND-2003"),
@@ -187,7 +208,7 @@ def test_an_example_that_does_not_hold_is_an_error_with_its_explanation() -> Non
             "series": [{"modality": "ct", "body_part": "hip", "slice_step_mm": 5}],
         },
     ]
-    findings = BOOK.check(rules, ["bone_ct", "virtual_biopsy"], ["pacs", "ehr"])
+    findings = checked(rules)
     assert [(f.path, f.code) for f in findings] == [(f"rules[0].examples[{n}]", "TND-2005") for n in range(3)]
     assert findings[0].message == (
         "expected match, but the rule does not match: series 1 (MR): not series.modality eq CT (it is MR)"
@@ -214,7 +235,7 @@ def test_an_example_fills_in_what_follows_from_what_it_says() -> None:
         "series": [{"modality": "ct", "region_names": ["GTV_1"]}, {"has_region": False}],
     }
     rule = {"name": "a", "when": when, "run": [], "send": [], "examples": [example]}
-    assert BOOK.check([rule], [], []) == []
+    assert checked([rule], pipelines=[], destinations=[]) == []
 
 
 @pytest.mark.parametrize(
@@ -272,7 +293,7 @@ def test_the_rule_set_asked_for_again_is_not_read_again_but_a_changed_one_is() -
 
 def test_rules_for_a_new_site_hold_and_send_where_they_are_told() -> None:
     rules = default_rules(["pacs", "share"])
-    assert BOOK.check(rules, ["bone_ct", "virtual_biopsy"], ["pacs", "share"]) == []
+    assert checked(rules, destinations=["pacs", "share"]) == []
     assert [(r.run, r.send) for r in BOOK.rules(rules)] == [
         (("bone_ct",), ("pacs", "share")),
         (("virtual_biopsy",), ("pacs", "share")),

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from orchestrator.domain.delivery import Destination, Node
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.ports import SiteFile
+from orchestrator.domain.site import SiteContent
 from orchestrator.rulebook.sitefile import parse_site, write_site
-from tests.strategies import START
 
 EXAMPLE = """
 nodes:
@@ -28,7 +27,8 @@ rules: []
 
 
 def test_the_example_of_the_manual_is_read():
-    nodes, destinations, rules = parse_site(EXAMPLE)
+    site = parse_site(EXAMPLE)
+    nodes, destinations, rules = site.nodes, site.destinations, site.rules
     assert nodes == (
         Node("ct1", "CT1", "10.1.2.3", 104, site="main", patient_id_issuer="MAIN", time_zone="Europe/London"),
     )
@@ -40,7 +40,7 @@ def test_the_example_of_the_manual_is_read():
 
 
 def test_the_ehr_waits_for_a_review_unless_it_says_otherwise_and_images_do_not():
-    _, destinations, _ = parse_site(EXAMPLE)
+    destinations = parse_site(EXAMPLE).destinations
     assert {d.name: d.release for d in destinations} == {
         "pacs": "at_once",
         "ehr": "after_review",
@@ -50,21 +50,21 @@ def test_the_ehr_waits_for_a_review_unless_it_says_otherwise_and_images_do_not()
 
 
 def test_a_destination_takes_500_objects_at_a_time_and_as_many_a_second_as_come_unless_it_says_otherwise():
-    _, destinations, _ = parse_site(
+    destinations = parse_site(
         "destinations: [{name: a, kind: folder, path: a}, {name: b, kind: folder, path: b, max_batch: 9, max_per_s: 2}]"
-    )
+    ).destinations
     assert [(d.max_batch, d.max_per_s) for d in destinations] == [(500, None), (9, 2.0)]
 
 
 def test_a_node_may_not_send_unless_it_says_so():
-    nodes, _, _ = parse_site("nodes: [{name: ct1, ae_title: CT1, host: h}]")
+    nodes = parse_site("nodes: [{name: ct1, ae_title: CT1, host: h}]").nodes
     assert nodes == (Node("ct1", "CT1", "h", 104, may_send=False),)
 
 
 def test_a_node_is_asked_nothing_unless_it_says_that_it_answers_queries():
-    nodes, _, _ = parse_site(
+    nodes = parse_site(
         "nodes: [{name: ct1, ae_title: CT1, host: h}, {name: pacs, ae_title: P, host: h, query: true}]"
-    )
+    ).nodes
     assert [node.query for node in nodes] == [False, True]
     with pytest.raises(Refused, match=r"nodes\[0\]\.query: "):
         parse_site("nodes: [{name: pacs, ae_title: P, host: h, query: 'yes'}]")
@@ -72,7 +72,7 @@ def test_a_node_is_asked_nothing_unless_it_says_that_it_answers_queries():
 
 @pytest.mark.parametrize("text", ["", "# nothing yet", "{}", "nodes: []"])
 def test_an_empty_file_is_an_empty_site(text):
-    assert parse_site(text) == ((), (), ())
+    assert parse_site(text) == SiteContent()
 
 
 def faults() -> list[tuple[str, str]]:
@@ -197,7 +197,7 @@ nodes = st.builds(
     may_send=st.booleans(),
     site=texts,
     patient_id_issuer=texts,
-    time_zone=texts,
+    time_zone=st.sampled_from(["", "UTC", "Europe/London"]),
     identity_authority=st.booleans(),
     query=st.booleans(),
     quota_gb_per_day=st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
@@ -221,30 +221,28 @@ destinations = st.builds(
     max_per_s=st.none() | st.floats(0.01, 1e6),
 )
 sites = st.builds(
-    SiteFile,
-    version=st.just(1),
+    SiteContent,
     nodes=st.lists(nodes, max_size=3, unique_by=lambda n: n.name).map(tuple),
     destinations=st.lists(destinations, max_size=3, unique_by=lambda d: d.name).map(tuple),
     rules=st.lists(st.dictionaries(texts, values, max_size=3), max_size=3).map(tuple),
-    author=st.just("import"),
-    at=st.just(START),
+    procedures=st.lists(st.dictionaries(texts, values, max_size=3), max_size=3).map(tuple),
+    test_studies=st.lists(st.dictionaries(texts, values, max_size=3), max_size=3).map(tuple),
 )
 
 
 @given(sites)
 def test_a_site_that_is_written_is_read_back_the_same(site):
-    assert parse_site(write_site(site)) == (site.nodes, site.destinations, site.rules)
+    assert parse_site(write_site(site)) == site
 
 
 def test_only_what_differs_from_the_defaults_is_written():
-    nodes, destinations, rules = parse_site(EXAMPLE)
-    site = SiteFile(1, nodes, destinations, rules, "import", START)
+    site = parse_site(EXAMPLE)
     assert "production" not in write_site(site)
     assert "identity_authority" not in write_site(site)
-    assert parse_site(write_site(site)) == (nodes, destinations, rules)
+    assert parse_site(write_site(site)) == site
 
 
 def test_a_rule_shared_by_two_places_is_written_and_read():
     condition = {"field": "series.modality", "eq": "CT"}
-    site = SiteFile(1, (), (), ({"name": "a", "when": condition}, {"name": "b", "when": condition}), "import", START)
-    assert parse_site(write_site(site))[2] == site.rules
+    site = SiteContent(rules=({"name": "a", "when": condition}, {"name": "b", "when": condition}))
+    assert parse_site(write_site(site)).rules == site.rules

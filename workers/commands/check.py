@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.assembly import System
-    from orchestrator.ports import SiteFile
+    from orchestrator.domain.site import SiteFile
     from orchestrator.settings import Settings
 
 EXAMPLE: Final = "tendon check --json"
@@ -133,7 +133,7 @@ def _installation(system: System) -> Iterator[tuple[str, str]]:
     if site is None:
         yield "rules, nodes and destinations", "none yet: write a file and `tendon import` it"
         return
-    findings = system.rulebook.check(site.rules, list(system.catalog.manifests()), [d.name for d in site.destinations])
+    findings = system.rulebook.check(site, system.catalog.manifests(), [d.name for d in site.destinations])
     yield "rules", "; ".join(f"{f.path}: {f.message}" for f in findings) or "ok"
     yield from _peers(site, system.settings.ae_title)
 

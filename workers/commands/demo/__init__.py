@@ -14,6 +14,7 @@ from orchestrator.commands.serve import embedded
 from orchestrator.dicom.scu import store_files
 from orchestrator.domain.delivery import Destination, Node
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.site import SiteContent
 from orchestrator.rulebook import default_rules
 from orchestrator.service.operating import replace_site, study_story
 from workers.commands.demo.intake import Intake, look_into
@@ -125,9 +126,12 @@ def _demo_system(output: Path, data_dir: Path) -> Iterator[tuple[System, Running
             Destination("pacs", "dicom", ae_title="PACS", host="127.0.0.1", port=port),
             Destination("ehr", "folder", path=str(output / "ehr"), profile="fhir"),
         )
-        nodes = (Node("modality", _SENDER, "127.0.0.1", 104),)
-        rules = tuple(default_rules([d.name for d in destinations]))
-        replace_site(system.records, system.clock, nodes, destinations, rules, "demo")
+        content = SiteContent(
+            nodes=(Node("modality", _SENDER, "127.0.0.1", 104),),
+            destinations=destinations,
+            rules=tuple(default_rules([d.name for d in destinations])),
+        )
+        replace_site(system.records, system.clock, content, "demo")
         with embedded(system) as running:
             yield system, running
     finally:

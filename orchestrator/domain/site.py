@@ -1,0 +1,74 @@
+"""What staff decide: who may send, where results go, which rules hold. Each decision is a version, kept for ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from orchestrator.domain.delivery import Destination, Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteContent:
+    """All that staff decide. Rules, procedures and test studies are texts as they were written.
+
+    `procedures` maps procedure codes and descriptions to body part, side and protocol; `test_studies` are studies of
+    which is said what the rules are to do with them.
+    """
+
+    nodes: tuple[Node, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+    rules: tuple[Mapping[str, Any], ...] = ()
+    procedures: tuple[Mapping[str, Any], ...] = ()
+    test_studies: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFile(SiteContent):
+    """One version of it: by whom, when and why. A draft has not been switched on by anybody."""
+
+    version: int
+    author: str
+    at: datetime
+    reason: str = ""
+    activated_by: str = ""
+    activated_at: datetime | None = None
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether it was never in force."""
+        return self.activated_at is None
+
+    @property
+    def content(self) -> SiteContent:
+        """What it holds."""
+        return SiteContent(
+            nodes=self.nodes,
+            destinations=self.destinations,
+            rules=self.rules,
+            procedures=self.procedures,
+            test_studies=self.test_studies,
+        )
+
+
+def version_of(
+    content: SiteContent, version: int, author: str, at: datetime, reason: str, *, activated_by: str = ""
+) -> SiteFile:
+    """A new version: in force at once where somebody activates it, else a draft."""
+    return SiteFile(
+        nodes=content.nodes,
+        destinations=content.destinations,
+        rules=content.rules,
+        procedures=content.procedures,
+        test_studies=content.test_studies,
+        version=version,
+        author=author,
+        at=at,
+        reason=reason,
+        activated_by=activated_by,
+        activated_at=at if activated_by else None,
+    )
