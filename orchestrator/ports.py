@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -248,6 +248,9 @@ class Studies(Protocol):
     def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
         """Keep what the study is known by, and the facts that it was routed by, as JSON values."""
 
+    def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Study UIDs, the oldest first, and the facts they were routed by, of those whose newest object came since."""
+
     def summary(self, study_uid: str) -> Summary | None:
         """What the study is known by: by its first object until it is described."""
 
@@ -333,6 +336,9 @@ class Jobs(Protocol):
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
+
+    def seconds_of_stages(self, limit: int) -> dict[str, tuple[float, float]]:
+        """How long a job takes on CPU and on GPU lanes, by pipeline: the means of so many stages done last."""
 
     def add_stage(self, stage: Stage) -> None:
         """Open a stage."""

@@ -84,9 +84,22 @@ class ReceivedSeries:
         return max((self._laid_out[0], *(layout for layout in frames if layout)), key=lambda layout: layout.slices)
 
     @property
-    def stack(self) -> Stack | None:
-        """The stack its images form, if they do."""
-        return None if isinstance(self.geometry, Unfit) else self.geometry
+    def unfit(self) -> Unfit | None:
+        """Why its images form no volume, if they form none."""
+        return self.geometry if isinstance(self.geometry, Unfit) else None
+
+    @cached_property
+    def volume_images(self) -> dict[str, str]:
+        """Digests, by SOP Instance UID, of the images that form the volume, in slice order."""
+        if isinstance(self.geometry, Unfit):
+            return {}
+        digests = {i.header.sop_instance_uid: i.digest for i in self.series.instances}
+        return {uid: digests[uid] for uid in self.geometry.uids}
+
+    @property
+    def left_out(self) -> int:
+        """How many of its images are not in the volume."""
+        return len(self.series.instances) - len(self.volume_images)
 
     @cached_property
     def values(self) -> dict[str, Fact | None]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.condition import evaluate
-from orchestrator.domain.errors import Fault, Unfit
-from orchestrator.domain.fact_sources import region_instances
+from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import JobInput
 from orchestrator.domain.result import canonical_json
 from orchestrator.domain.upstream import identity_of, result_identity
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.domain.fact import StudyFacts
-    from orchestrator.domain.fact_sources import ReceivedSeries
     from orchestrator.domain.job import Job, JobState
     from orchestrator.domain.pipeline import Input, Manifest, Preference
-    from orchestrator.domain.study import Study
+    from orchestrator.domain.subject import Subject, SubjectSeries
     from orchestrator.domain.upstream import Prospect, Upstream
 
 
@@ -101,9 +99,7 @@ class Planner:
     its pipeline, unless it was superseded; `anew`, neither one that was given up stands nor one by another build.
     """
 
-    study: Study
-    facts: StudyFacts
-    series: Sequence[ReceivedSeries]
+    subject: Subject
     earlier: Sequence[Upstream]
     anew: bool
     made: dict[tuple[str, frozenset[str] | None], Plan] = field(default_factory=dict)
@@ -114,8 +110,18 @@ class Planner:
     outdated: set[str] = field(default_factory=set)
     """Identities of earlier results made from images of which other versions are in use now, or from such results."""
 
+    @property
+    def facts(self) -> StudyFacts:
+        """Facts of the study."""
+        return self.subject.facts
+
+    @property
+    def series(self) -> Sequence[SubjectSeries]:
+        """Its series in the order of their numbers."""
+        return self.subject.series
+
     def __post_init__(self) -> None:
-        used = {i.header.sop_instance_uid: i.digest for s in self.study.series for i in s.instances}
+        used = self.subject.digests
         for known in self.earlier:
             result = _Result(known.job.version, identity_of(known.job), known.job.inputs, known)
             self.known[result.identity] = result
@@ -198,7 +204,7 @@ class _Chooser:
     def _refuse(self, reason: str, series_uid: str = "", fault: Fault = Fault.NO_INPUT) -> None:
         self.notes.append(Note(reason, series_uid, code=fault.code))
 
-    def _inputs(self, chosen: Sequence[ReceivedSeries]) -> tuple[JobInput, ...] | None:
+    def _inputs(self, chosen: Sequence[SubjectSeries]) -> tuple[JobInput, ...] | None:
         """Every input given the primary one, None where a required one is not there."""
         primary = self.manifest.primary
         taken = {primary.name: chosen}
@@ -210,7 +216,7 @@ class _Chooser:
             inputs.extend(found)
         return tuple(inputs)
 
-    def _others(self, wanted: Input, taken: dict[str, Sequence[ReceivedSeries]]) -> list[JobInput]:
+    def _others(self, wanted: Input, taken: dict[str, Sequence[SubjectSeries]]) -> list[JobInput]:
         """What an input after the primary one gets."""
         if wanted.kind == "volume":
             taken[wanted.name] = next(iter(self._choices(wanted)), ())
@@ -224,10 +230,10 @@ class _Chooser:
             self._refuse(_not_yet(wanted))
         return []
 
-    def _given(self, wanted: Input, series: ReceivedSeries) -> JobInput:
+    def _given(self, wanted: Input, series: SubjectSeries) -> JobInput:
         return self._result(wanted, series) if wanted.kind == "result" else _volume(wanted, series)
 
-    def _choices(self, wanted: Input) -> list[Sequence[ReceivedSeries]]:
+    def _choices(self, wanted: Input) -> list[Sequence[SubjectSeries]]:
         """The series each job takes for an input; series passed over are noted."""
         if wanted.kind not in ("volume", "result"):
             self._refuse(_not_yet(wanted))
@@ -245,14 +251,14 @@ class _Chooser:
             self.notes.append(Note(_passed_over(suiting[0], other, wanted.prefer), other.uid))
         return [suiting[:1]]
 
-    def _suits(self, wanted: Input, series: ReceivedSeries) -> bool:
+    def _suits(self, wanted: Input, series: SubjectSeries) -> bool:
         is_primary = wanted is self.manifest.primary
         if is_primary and self.matched is not None and series.uid not in self.matched:
             return False
         facts = self.planner.facts
         refusal = _refusal(wanted, facts.only(series.by_header), is_final=False)
-        if not refusal and wanted.kind == "volume" and isinstance(series.geometry, Unfit):
-            self._refuse(f"{series.label}: {series.geometry.detail}", series.uid, series.geometry.fault)
+        if not refusal and wanted.kind == "volume" and series.unfit:
+            self._refuse(f"{series.label}: {series.unfit.detail}", series.uid, series.unfit.fault)
             return False
         refusal = refusal or _refusal(wanted, facts.only(series), is_final=True)
         if refusal:
@@ -263,20 +269,20 @@ class _Chooser:
             self._refuse(lacking, series.uid)
         return not lacking
 
-    def _lacking(self, primary: Input, series: ReceivedSeries) -> str:
+    def _lacking(self, primary: Input, series: SubjectSeries) -> str:
         """Why the pipeline cannot run on this series: a region or a result that it requires is not there."""
         needed = (i for i in self.manifest.inputs if i.kind == "result" and i.required)
         unbuilt = (reason for i in needed if (reason := self._unbuilt(i, series)))
         return self._undrawn(primary, series) or next(unbuilt, "")
 
-    def _undrawn(self, wanted: Input, series: ReceivedSeries) -> str:
+    def _undrawn(self, wanted: Input, series: SubjectSeries) -> str:
         needed = (i for i in self.manifest.inputs if i.kind == "region" and i.required and i.on == wanted.name)
         undrawn = next(needed, None)
         if undrawn is None or series.region_names:
             return ""
         return f"input {undrawn.name}: no region is drawn on this series{self._drawn_elsewhere()}"
 
-    def _unbuilt(self, wanted: Input, series: ReceivedSeries) -> str:
+    def _unbuilt(self, wanted: Input, series: SubjectSeries) -> str:
         """Why there is nothing on this series that an input of kind result could take."""
         found = self.planner.results.get((wanted.pipeline, series.uid))
         if found is None:
@@ -284,17 +290,18 @@ class _Chooser:
         if not wanted.takes(found.version):
             return f"input {wanted.name}: {wanted.pipeline} {found.version} is not version {wanted.version}"
         if any(
-            i.kind == "volume" and i.series_uid == series.uid and i.instances != _images(series) for i in found.inputs
+            i.kind == "volume" and i.series_uid == series.uid and i.instances != series.volume_images
+            for i in found.inputs
         ):
             return f"input {wanted.name}: the result of {wanted.pipeline} is of other images of this series"
         prospect, reason = found.prospect(wanted)
         return f"input {wanted.name}: {reason}" if prospect == "gone" and not wanted.required else ""
 
-    def _result(self, wanted: Input, series: ReceivedSeries) -> JobInput:
+    def _result(self, wanted: Input, series: SubjectSeries) -> JobInput:
         found = self.planner.results[wanted.pipeline, series.uid]
         return JobInput(wanted.name, wanted.kind, found.inputs[0].series_uid, {wanted.pipeline: found.identity})
 
-    def _built_on(self, wanted: Input, series: ReceivedSeries) -> Note:
+    def _built_on(self, wanted: Input, series: SubjectSeries) -> Note:
         """What an input of kind result takes of a series on which the pipeline runs."""
         absent = self._unbuilt(wanted, series)
         if absent:
@@ -305,20 +312,20 @@ class _Chooser:
         what = f"input {wanted.name} is the result of {wanted.pipeline} {found.version} on {series.label}"
         return Note(f"{what}{but}", series.uid, is_yes=True)
 
-    def _region(self, wanted: Input, on: Sequence[ReceivedSeries]) -> list[JobInput]:
+    def _region(self, wanted: Input, on: Sequence[SubjectSeries]) -> list[JobInput]:
         """All objects of the study that hold a region drawn on one of the series."""
         uids = {series.uid for series in on}
-        here = [i for i in region_instances(self.planner.study) if any(r.series_uid in uids for r in i.header.regions)]
+        here = [drawn for drawn in self.planner.subject.drawings if any(on in uids for _, on in drawn.regions)]
         if not here:
             return []
-        names = {r.name for i in here for r in i.header.regions if r.series_uid in uids}
-        newest = max(here, key=lambda i: (i.received_at, i.header.sop_instance_uid))
+        names = {name for drawn in here for name, on in drawn.regions if on in uids}
+        newest = max(here, key=lambda drawn: (drawn.received_at, drawn.uid))
         return [
             JobInput(
                 name=wanted.name,
                 kind=wanted.kind,
-                series_uid=newest.header.series_uid,
-                instances={i.header.sop_instance_uid: i.digest for i in here},
+                series_uid=newest.series_uid,
+                instances={drawn.uid: drawn.digest for drawn in here},
                 region=names.pop() if len(names) == 1 else "",
             )
         ]
@@ -326,11 +333,12 @@ class _Chooser:
     def _drawn_elsewhere(self) -> str:
         """The series whose regions refer to no series of this study, in words."""
         uids = {series.uid for series in self.planner.series}
-        lost = [
-            s.label
-            for s in self.planner.series
-            if any(r.series_uid not in uids for i in s.series.instances for r in i.header.regions)
-        ]
+        drawn_elsewhere = {
+            drawn.series_uid
+            for drawn in self.planner.subject.drawings
+            if any(on not in uids for _, on in drawn.regions)
+        }
+        lost = [s.label for s in self.planner.series if s.uid in drawn_elsewhere]
         return f"; a region of {', '.join(lost)} refers to no series of this study" if lost else ""
 
 
@@ -342,31 +350,21 @@ def _refusal(wanted: Input, alone: StudyFacts, *, is_final: bool) -> str:
     return verdict.reason if verdict.truth is False or (is_final and verdict.truth is None) else ""
 
 
-def _volume(wanted: Input, series: ReceivedSeries) -> JobInput:
+def _volume(wanted: Input, series: SubjectSeries) -> JobInput:
     """The images of the stack, in slice order."""
-    return JobInput(wanted.name, wanted.kind, series.uid, _images(series))
+    return JobInput(wanted.name, wanted.kind, series.uid, dict(series.volume_images))
 
 
-def _images(series: ReceivedSeries) -> dict[str, str]:
-    """Digests, by SOP Instance UID, of the images that form the volume."""
-    if series.stack is None:
-        return {}
-    digests = {i.header.sop_instance_uid: i.digest for i in series.series.instances}
-    return {uid: digests[uid] for uid in series.stack.uids}
-
-
-def _chosen(wanted: Input, series: ReceivedSeries) -> str:
-    assert series.stack is not None
-    used, left = len(series.stack.uids), len(series.series.instances) - len(series.stack.uids)
-    left_out = f"; left out: {left}" if left else ""
-    return f"{series.label} is input {wanted.name}: {used} images form the volume{left_out}"
+def _chosen(wanted: Input, series: SubjectSeries) -> str:
+    left_out = f"; left out: {series.left_out}" if series.left_out else ""
+    return f"{series.label} is input {wanted.name}: {len(series.volume_images)} images form the volume{left_out}"
 
 
 def _not_yet(wanted: Input) -> str:
     return f"input {wanted.name}: inputs of kind {wanted.kind} cannot be found yet"
 
 
-def _rank(series: ReceivedSeries, prefer: Sequence[Preference]) -> list[tuple[bool, float]]:
+def _rank(series: SubjectSeries, prefer: Sequence[Preference]) -> list[tuple[bool, float]]:
     """Sorts the preferred series first, those without the fact last; the order of series breaks a tie."""
     ranks = []
     for preference in prefer:
@@ -376,7 +374,7 @@ def _rank(series: ReceivedSeries, prefer: Sequence[Preference]) -> list[tuple[bo
     return ranks
 
 
-def _passed_over(best: ReceivedSeries, other: ReceivedSeries, prefer: Sequence[Preference]) -> str:
+def _passed_over(best: SubjectSeries, other: SubjectSeries, prefer: Sequence[Preference]) -> str:
     """Why another series was taken: the first preference that tells them apart."""
     for preference in prefer:
         if _rank(best, [preference]) != _rank(other, [preference]):

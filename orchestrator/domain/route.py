@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Operator, Test, evaluate, matching_series
 from orchestrator.domain.errors import Fault
-from orchestrator.domain.fact_sources import study_facts
 from orchestrator.domain.pipeline import upstream_first
 from orchestrator.domain.plan import Note, Planner
 from orchestrator.domain.queue import PRIORITY_ORDER
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from orchestrator.domain.condition import Verdict
-    from orchestrator.domain.fact import Fact, StudyFacts
+    from orchestrator.domain.fact import StudyFacts
     from orchestrator.domain.job import JobInput
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.plan import UnaskedJob
     from orchestrator.domain.queue import Priority
-    from orchestrator.domain.study import Study
+    from orchestrator.domain.subject import Subject
     from orchestrator.domain.upstream import Upstream
 
 __all__ = [
@@ -33,13 +32,16 @@ __all__ = [
     "Decision",
     "Not",
     "Operator",
+    "Outcome",
     "PlannedJob",
     "Release",
     "Routing",
     "Rule",
     "Test",
+    "WouldRun",
     "decide",
     "early",
+    "outcome",
 ]
 
 Release = Literal["shadow", "after_review", "at_once"]
@@ -100,11 +102,29 @@ class PlannedJob:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything one routing of one study decided, and by which facts. No job comes before one that it builds on."""
+    """Everything one routing of one study decided. No job comes before one that it builds on."""
 
     decisions: tuple[Decision, ...]
     jobs: tuple[PlannedJob, ...]
-    facts: StudyFacts
+
+
+@dataclass(frozen=True, slots=True)
+class WouldRun:
+    """A job that rules would ask for, by the series it is about."""
+
+    pipeline: str
+    series_uid: str
+    priority: Priority
+    release: Release
+    send: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What rules would do with a study: those that hold, and the jobs."""
+
+    rules: tuple[str, ...]
+    jobs: tuple[WouldRun, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,42 +141,54 @@ class _Asked:
 
 
 def decide(
-    study: Study,
+    subject: Subject,
     rules: Sequence[Rule],
     manifests: Mapping[str, Manifest],
     *,
-    around: Mapping[str, Fact | None],
     earlier: Sequence[Upstream] = (),
     anew: bool = False,
 ) -> Routing:
     """Which pipelines run on which series of the study, and every yes and no on the way.
 
-    `around` holds the facts that images do not tell, by full name; `earlier` are the study's jobs so far, oldest
-    first, on whose results new ones may build. One that stands on the same inputs is planned as it
-    is, a superseded one in its next generation; `anew`, so is one that was given up, and one by another build of its
-    pipeline does not stand. The study has readable images of others only; whether its patients agree is the caller's
-    to judge.
+    `earlier` are the study's jobs so far, oldest first, on whose results new ones may build. One that stands on the
+    same inputs is planned as it is, a superseded one in its next generation; `anew`, so is one that was given up, and
+    one by another build of its pipeline does not stand. The study has readable images of others only; whether its
+    patients agree is the caller's to judge.
     """
-    facts, series = study_facts(study, around)
-    planner = Planner(study, facts, series, earlier, anew)
-    asked = list(_weigh(rules, facts))
-    holding = [a for a in asked if a.holds]
-    order = upstream_first((name for a in holding for name in a.rule.run if name in manifests), manifests)
+    planner = Planner(subject, earlier, anew)
+    asked = list(_weigh(rules, subject.facts))
+    jobs = _planned(asked, planner, manifests)
+    decisions = [decision for one in asked for decision in _said(one, planner, manifests)]
+    if asked and asked[-1].rule.stop and asked[-1].holds:
+        reason = f"stops here; later rules not asked: {len(rules) - len(asked)}"
+        decisions.append(Decision(asked[-1].rule.name, "", "", is_yes=True, reason=reason))
+    return Routing(tuple(decisions), jobs)
+
+
+def outcome(subject: Subject, rules: Sequence[Rule], manifests: Mapping[str, Manifest]) -> Outcome:
+    """What `decide` would do with the study if nothing had been done with it, without the reasons: they take longer."""
+    asked = list(_weigh(rules, subject.facts))
+    jobs = _planned(asked, Planner(subject, (), anew=False), manifests)
+    return Outcome(
+        tuple(one.rule.name for one in asked if one.holds),
+        tuple(WouldRun(job.pipeline, job.inputs[0].series_uid, job.priority, job.release, job.send) for job in jobs),
+    )
+
+
+def _planned(asked: Sequence[_Asked], planner: Planner, manifests: Mapping[str, Manifest]) -> tuple[PlannedJob, ...]:
+    """The jobs of the rules that hold, one for each pipeline and input set, upstream ones first."""
+    holding = [one for one in asked if one.holds]
+    order = upstream_first((name for one in holding for name in one.rule.run if name in manifests), manifests)
     for name in order:
         for one in holding:
             if name in one.rule.run:
                 planner.plan(manifests[name], one.matched)
-    decisions: list[Decision] = []
     jobs: dict[tuple[str, str], PlannedJob] = {}
-    for one in asked:
-        decisions.extend(_said(one, planner, manifests))
+    for one in holding:
         for job in _jobs(one, planner, manifests):
             known = jobs.get((job.pipeline, job.input_set))
             jobs[job.pipeline, job.input_set] = job if known is None else _together(known, job)
-    if asked and asked[-1].rule.stop and asked[-1].holds:
-        reason = f"stops here; later rules not asked: {len(rules) - len(asked)}"
-        decisions.append(Decision(asked[-1].rule.name, "", "", is_yes=True, reason=reason))
-    return Routing(tuple(decisions), _hastened(sorted(jobs.values(), key=lambda job: order.index(job.pipeline))), facts)
+    return _hastened(sorted(jobs.values(), key=lambda job: order.index(job.pipeline)))
 
 
 def early(jobs: Sequence[PlannedJob], manifests: Mapping[str, Manifest], standing: Collection[str]) -> list[PlannedJob]:
@@ -208,8 +240,8 @@ def _said(one: _Asked, planner: Planner, manifests: Mapping[str, Manifest]) -> I
 
 
 def _jobs(one: _Asked, planner: Planner, manifests: Mapping[str, Manifest]) -> Iterable[PlannedJob]:
-    """The jobs one rule asks for."""
-    for name in one.rule.run if one.holds else ():
+    """The jobs one rule that holds asks for."""
+    for name in one.rule.run:
         if name in manifests:
             yield from (_asked_by(one.rule, job) for job in planner.plan(manifests[name], one.matched).jobs)
 

@@ -2,35 +2,105 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import ChainMap
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.domain.errors import Fault, Unfit
 from orchestrator.domain.fact import GivenSeries, Prior, StudyFacts
-from orchestrator.domain.fact_sources import FIELDS
+from orchestrator.domain.fact_sources import FIELDS, GEOMETRY_FIELDS
+from orchestrator.domain.subject import Drawing, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.domain.fact import Fact
+    from orchestrator.domain.fact import Fact, Weight
+    from orchestrator.domain.subject import SubjectSeries
 
 _OF_SERIES = tuple(name for name in FIELDS if name.startswith("series."))
 _OF_STUDY = tuple(name for name in FIELDS if not name.startswith("series."))
 
 
-def record_of(facts: StudyFacts) -> dict[str, Any]:
-    """Every fact that is known."""
+@dataclass(frozen=True, slots=True, eq=False)
+class RecalledSeries:
+    """A series as a snapshot tells of it: instead of the images of a volume it has the series' own UID."""
+
+    uid: str
+    label: str
+    values: Mapping[str, Fact | None]
+    unfit: Unfit | None
+    left_out: int
+    weights: dict[str, Weight] = field(default_factory=dict, repr=False)
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """Regions drawn on it."""
+        names = self.values["series.region_names"]
+        return tuple(str(name) for name in names) if isinstance(names, tuple) else ()
+
+    @property
+    def by_header(self) -> GivenSeries:
+        """The series as if nothing were known of its geometry."""
+        return GivenSeries(self.uid, self.label, ChainMap(dict.fromkeys(GEOMETRY_FIELDS), dict(self.values)))
+
+    @property
+    def volume_images(self) -> Mapping[str, str]:
+        """Something that stands for the images of the volume, where there is one."""
+        return {} if self.unfit else {self.uid: ""}
+
+
+def record_of(subject: Subject) -> dict[str, Any]:
+    """Every fact that is known, and what decides which pipelines suit."""
     return {
-        "study": _known(facts.values, _OF_STUDY),
-        "series": [{"uid": s.uid, "label": s.label, "facts": _known(s.values, _OF_SERIES)} for s in facts.series],
+        "study": _known(subject.facts.values, _OF_STUDY),
+        "series": [_series(series) for series in subject.series],
+        "drawings": [
+            {
+                "uid": drawing.uid,
+                "digest": drawing.digest,
+                "series_uid": drawing.series_uid,
+                "received_at": drawing.received_at.isoformat(),
+                "regions": [list(region) for region in drawing.regions],
+            }
+            for drawing in subject.drawings
+        ],
     }
 
 
-def facts_in(record: Mapping[str, Any]) -> StudyFacts:
-    """The facts of a record made by `record_of`; those it lacks are missing."""
-    return StudyFacts(
-        _restored(record["study"], _OF_STUDY),
-        tuple(GivenSeries(s["uid"], s["label"], _restored(s["facts"], _OF_SERIES)) for s in record["series"]),
+def subject_in(record: Mapping[str, Any]) -> Subject:
+    """The study of a record made by `record_of`; facts that it lacks are missing."""
+    series = tuple(
+        RecalledSeries(
+            uid=given["uid"],
+            label=given["label"],
+            values=_restored(given["facts"], _OF_SERIES),
+            unfit=Unfit(Fault[given["unfit"][0]], given["unfit"][1]) if given["unfit"] else None,
+            left_out=given["left_out"],
+        )
+        for given in record["series"]
     )
+    drawings = tuple(
+        Drawing(
+            uid=given["uid"],
+            digest=given["digest"],
+            series_uid=given["series_uid"],
+            received_at=datetime.fromisoformat(given["received_at"]),
+            regions=tuple((name, uid) for name, uid in given["regions"]),
+        )
+        for given in record["drawings"]
+    )
+    return Subject(StudyFacts(_restored(record["study"], _OF_STUDY), series), series, drawings)
+
+
+def _series(series: SubjectSeries) -> dict[str, Any]:
+    return {
+        "uid": series.uid,
+        "label": series.label,
+        "facts": _known(series.values, _OF_SERIES),
+        "unfit": [series.unfit.fault.name, series.unfit.detail] if series.unfit else None,
+        "left_out": series.left_out,
+    }
 
 
 def _known(values: Mapping[str, Fact | None], names: tuple[str, ...]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from orchestrator.domain.job import Job
 from orchestrator.domain.route import Decision, decide, early
 from orchestrator.domain.snapshot import record_of
 from orchestrator.domain.study import readiness
+from orchestrator.domain.subject import subject_of
 from orchestrator.domain.summary import summary_of
 from orchestrator.domain.upstream import identity_of
 from orchestrator.service.circumstances import circumstances
@@ -100,21 +101,19 @@ def route_ready(
     moment = Moment(unit, router.catalog.manifests(), router.identifiers, router.clock.now())
     is_whole = len(ready) == len(study.series)
     known = jobs_as_upstream(moment, study.uid)
-    routing = decide(
+    subject = subject_of(
         replace(study, series=tuple(s for s in study.series if s.uid in ready)),
-        router.rulebook.rules(site.rules),
-        moment.manifests,
-        around=circumstances(unit, study, site, router.rulebook.procedures(site.procedures), router.time_zone),
-        earlier=known,
-        anew=anew,
+        circumstances(unit, study, site, router.rulebook.procedures(site.procedures), router.time_zone),
     )
+    rules = router.rulebook.rules(site.rules)
+    routing = decide(subject, rules, moment.manifests, earlier=known, anew=anew)
     jobs = {identity_of(earlier.job): earlier.job for earlier in known}
     for planned in routing.jobs if is_whole else early(routing.jobs, moment.manifests, list(jobs)):
         _add_job(moment, study, site, planned, jobs, reason=_ROUTED_ANEW if anew else _STUDY_CHANGED)
     if is_whole:
         settle_orphans(moment, study.uid)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
-        unit.studies.describe(summary_of(study), record_of(routing.facts))
+        unit.studies.describe(summary_of(study), record_of(subject))
     found = {series.uid: ready[series.uid] for series in study.series if series.uid in ready and not series.is_settled}
     unit.studies.find_ready(study.uid, found, moment.now)
     unit.studies.settle(study.uid, ready, close=is_whole)

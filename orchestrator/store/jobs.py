@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, bindparam, exists, func, insert, or_, s
 from orchestrator.domain.job import Job, JobInput, Stage
 from orchestrator.domain.queue import PRIORITY_ORDER, Queue
 from orchestrator.domain.route import Decision
+from orchestrator.domain.trial import mean_seconds
 from orchestrator.domain.worker import Waiting
 from orchestrator.ports import ClaimedStage
 from orchestrator.store.dialect import FORGETTABLE, is_postgresql, ring
@@ -198,6 +199,16 @@ class JobRows:
     def counts(self) -> dict[str, int]:
         rows = self._connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
         return {row[0]: row[1] for row in rows}
+
+    def seconds_of_stages(self, limit: int) -> dict[str, tuple[float, float]]:
+        rows = self._connection.execute(
+            select(jobs.c.pipeline, stages.c.name, stages.c.lane, stages.c.started_at, stages.c.finished_at)
+            .join(jobs, jobs.c.id == stages.c.job_id)
+            .where(stages.c.state == "done", stages.c.started_at.is_not(None), stages.c.finished_at.is_not(None))
+            .order_by(stages.c.number.desc())
+            .limit(limit)
+        )
+        return mean_seconds((r.pipeline, r.name, r.lane, (r.finished_at - r.started_at).total_seconds()) for r in rows)
 
     def add_stage(self, stage: Stage) -> None:
         values = asdict(stage)

@@ -17,7 +17,7 @@ from orchestrator.store.tables import associations, instances, own_uids, series,
 from orchestrator.store.versions import enter, reopen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from orchestrator.domain.study import Instance
@@ -35,6 +35,7 @@ _UNSETTLED = select(series.c.uid).where(~series.c.is_settled).limit(1)
 _DIGESTS = select(instances.c.digest).where(instances.c.sop_instance_uid == bindparam("uid"))
 _ADD = insert(instances)
 _SUMMARY: Final = tuple(column for column in studies.c if column.name != "facts")
+_FACTS_AT_ONCE: Final = 200
 _IS_OWN = select(own_uids.c.uid).where(own_uids.c.uid == bindparam("of_uid"))
 
 
@@ -180,6 +181,14 @@ class StudyRows:
     def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
         values = {**words(summary), "facts": facts}
         self._connection.execute(update(studies).where(studies.c.uid == summary.uid).values(**values))
+
+    def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        rows = self._connection.execution_options(yield_per=_FACTS_AT_ONCE).execute(
+            select(studies.c.uid, studies.c.facts)
+            .where(studies.c.newest_at >= since, studies.c.facts.is_not(None))
+            .order_by(studies.c.newest_at, studies.c.uid)
+        )
+        yield from ((row.uid, row.facts) for row in rows)
 
     def summary(self, study_uid: str) -> Summary | None:
         row = self._connection.execute(select(*_SUMMARY).where(studies.c.uid == study_uid)).one_or_none()

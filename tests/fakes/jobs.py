@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.queue import PRIORITY_ORDER, Queue
+from orchestrator.domain.trial import mean_seconds
 from orchestrator.domain.worker import Waiting
 from orchestrator.ports import ClaimedStage
 
@@ -75,6 +76,14 @@ class MemoryJobs:
         for job in self._state.jobs.values():
             counted[job.state] = counted.get(job.state, 0) + 1
         return counted
+
+    def seconds_of_stages(self, limit: int) -> dict[str, tuple[float, float]]:
+        done = [s for s in self._state.stages.values() if s.state == "done" and s.started_at and s.finished_at]
+        return mean_seconds(
+            (self._state.jobs[s.job_id].pipeline, s.name, s.lane, (s.finished_at - s.started_at).total_seconds())
+            for s in done[::-1][:limit]
+            if s.started_at and s.finished_at
+        )
 
     def add_stage(self, stage: Stage) -> None:
         assert stage.job_id in self._state.jobs

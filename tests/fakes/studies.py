@@ -9,7 +9,7 @@ from orchestrator.domain.study import Series, Study
 from tests.fakes.versions import entered, in_use, note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from orchestrator.domain.study import Instance
@@ -121,6 +121,13 @@ class MemoryStudies:
     def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
         self._state.summaries[summary.uid] = summary
         self._state.facts[summary.uid] = facts
+
+    def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        rows = self._state.studies
+        found = sorted(
+            (uid for uid in self._state.facts if rows[uid].newest_at >= since), key=lambda u: (rows[u].newest_at, u)
+        )
+        yield from ((uid, self._state.facts[uid]) for uid in found)
 
     def summary(self, study_uid: str) -> Summary | None:
         return self._state.summaries.get(study_uid)

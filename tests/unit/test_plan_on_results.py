@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.pipeline import Input, circle, upstream_first
 from orchestrator.domain.route import decide, early
+from orchestrator.domain.subject import subject_of
 from orchestrator.domain.upstream import Upstream, identity_of, results_taken
 from orchestrator.rulebook import YamlRulebook
 from tests.rows import job_of
@@ -48,7 +49,7 @@ def rule_of(*run: str, **given: Any) -> Rule:
 
 def routed(study: Study, *rules: Rule, manifests: tuple[Manifest, ...] = (BONE, DENSITY), **given: Any) -> Routing:
     asked = rules or (rule_of(*(m.name for m in manifests)),)
-    return decide(study, asked, {m.name: m for m in manifests}, around={}, **given)
+    return decide(subject_of(study, {}), asked, {m.name: m for m in manifests}, **given)
 
 
 def as_job(planned: PlannedJob, **given: Any) -> Job:

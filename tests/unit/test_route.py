@@ -14,6 +14,7 @@ from orchestrator.domain.pipeline import Input, Preference
 from orchestrator.domain.plan import input_set
 from orchestrator.domain.route import Rule, decide
 from orchestrator.domain.study import Patient, Series
+from orchestrator.domain.subject import subject_of
 from orchestrator.rulebook import YamlRulebook
 from tests import strategies
 from tests.strategies import (
@@ -44,7 +45,7 @@ def rule_of(name: str = "CT", **given: Any) -> Rule:
 
 
 def routed(study: Study, *rules: Rule, manifests: tuple[Manifest, ...] = (BONE, BIOPSY)) -> Routing:
-    return decide(study, rules or (rule_of(),), {m.name: m for m in manifests}, around={"node.ae_title": "CT1"})
+    return decide(subject_of(study, {"node.ae_title": "CT1"}), rules or (rule_of(),), {m.name: m for m in manifests})
 
 
 def only_job(routing: Routing) -> PlannedJob:
@@ -90,7 +91,7 @@ def test_each_rule_is_explained_whether_it_matches_or_not() -> None:
 def test_the_sender_can_be_asked_for() -> None:
     when = {"field": "node.ae_title", "eq": "CT1"}
     assert routed(study_of(ct_series()), rule_of(when=when)).jobs
-    missing = decide(study_of(ct_series()), [rule_of(when=when)], {"bone_ct": BONE}, around={})
+    missing = decide(subject_of(study_of(ct_series()), {}), [rule_of(when=when)], {"bone_ct": BONE})
     assert missing.decisions[0].reason == "not known: node.ae_title is missing"
 
 
@@ -321,7 +322,7 @@ def test_a_study_that_names_two_patients_still_gets_its_plan() -> None:
 
 
 def test_no_rules_or_no_series_mean_no_jobs() -> None:
-    assert decide(study_of(ct_series()), (), {}, around={}).decisions == ()
+    assert decide(subject_of(study_of(ct_series()), {}), (), {}).decisions == ()
     routing = routed(study_of())
     assert not routing.jobs
     assert routing.decisions[0].reason == "the study has no series"
