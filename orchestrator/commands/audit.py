@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import sys
 from dataclasses import asdict
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
@@ -16,21 +13,22 @@ from rich.text import Text
 
 from orchestrator import settings
 from orchestrator.assembly import open_system
+from orchestrator.commands.span import span
 from orchestrator.service.operating import audited
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from orchestrator.domain.audit import AuditEvent
 
 EXAMPLE: Final = "tendon audit --since 7d"
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, how much of it, and in what form."""
     parser.add_argument("action", nargs="?", choices=["list"], default="list", help="list the newest events (default)")
-    parser.add_argument("--since", type=_span, metavar="SPAN", help="only the last 30m, 12h or 7d, for example")
+    parser.add_argument("--since", type=span, metavar="SPAN", help="only the last 30m, 12h or 7d, for example")
     parser.add_argument("--limit", type=int, default=100, help="how many (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -45,13 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     Console().print(_table(events) if events else "No event.")
     return 0
-
-
-def _span(text: str) -> timedelta:
-    found = re.fullmatch(r"([0-9]{1,5})([mhd])", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no span of time: write 30m, 12h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def _as_json(event: AuditEvent) -> dict[str, Any]:

@@ -452,3 +452,29 @@ def test_where_the_records_are_on_a_server_they_are_prepared_without_a_folder(
     monkeypatch.setenv("TENDON_DATABASE_URL", postgres_server.new_database())
     assert main(["migrate"]) == 0
     assert capsys.readouterr().out == "schema up to date\n"
+
+
+# rules replay
+
+
+def test_replay_tells_of_each_study_what_the_rules_of_a_file_would_change(desk, tmp_path):
+    desk.tendon("reroute", STUDY_UID)
+    file = tmp_path / "site.yaml"
+    file.write_text(json.dumps({"rules": [rule()]}))
+    told = desk.tendon("rules", "replay", str(file))
+    assert f"{STUDY_UID}: unchanged\n" in told
+    assert "1 studies, 0 of them change; jobs: the same\n" in told
+
+    file.write_text(json.dumps({"rules": [rule(priority="stat", send=[]), rule("other", run=["virtual_biopsy"])]}))
+    told = desk.tendon("rules", "replay", str(file), "--since", "2h")
+    assert (
+        f"{STUDY_UID}: bone_ct on series 1.2.3.1: priority routine -> stat, send pacs -> nowhere\n"
+        "1 studies, 1 of them change; jobs: the same\n"
+    ) in told
+
+    file.write_text(json.dumps({"rules": []}))
+    asked = desk.ask("rules", "replay", str(file))
+    assert asked["items"][0]["dropped"][0]["pipeline"] == "bone_ct"
+    assert asked["sum"]["dropped"] == {"bone_ct": 1}
+    assert asked["sum"]["unknown"] == ["bone_ct"]
+    assert "0 studies" in desk.tendon("rules", "replay", str(file), "--since", "5m")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from orchestrator.domain.study import Patient
 from orchestrator.domain.summary import Summary
-from tests.rows import after, ct, site_of
+from tests.rows import after, ct, job_of, site_of, stage_of
 
 
 def test_a_study_is_known_by_its_first_object_until_it_is_described(records):
@@ -59,3 +59,31 @@ def test_the_installation_keeps_its_first_name_for_ever(store):
     for name, opened in (("north", store.records), ("south", store.records), ("west", store.reopened())):
         with opened.transaction() as unit:
             assert unit.site.installation(name) == "north"
+
+
+def test_the_facts_that_studies_were_routed_by_are_told_oldest_first(records):
+    with records.transaction() as unit:
+        for number, uid in enumerate(("1.7", "1.6", "1.5"), 1):
+            unit.studies.add(ct(f"{uid}.1", study_uid=uid, received_at=after(number)), after(number))
+        for uid in ("1.5", "1.6"):
+            unit.studies.describe(Summary(uid), {"study": {"study.description": uid}, "series": []})
+    with records.reading() as unit:
+        told = list(unit.studies.routed_since(after(1)))
+        assert told == [(uid, {"study": {"study.description": uid}, "series": []}) for uid in ("1.6", "1.5")]
+        assert [uid for uid, _ in unit.studies.routed_since(after(3))] == ["1.5"]
+
+
+def test_how_long_jobs_take_is_told_by_the_stages_done_last(records):
+    with records.transaction() as unit:
+        for number, (pipeline, lane) in enumerate((("a", "cpu"), ("a", "gpu"), ("b", "cpu"))):
+            job = job_of(f"j{number}", pipeline=pipeline, input_set=f"{number}")
+            unit.jobs.add(job)
+            unit.jobs.add_stage(
+                stage_of(job, lane=lane, state="done", started_at=after(1), finished_at=after(3 + number))
+            )
+        job = job_of("j9", pipeline="c", input_set="9")
+        unit.jobs.add(job)
+        unit.jobs.add_stage(stage_of(job))
+    with records.reading() as unit:
+        assert unit.jobs.seconds_of_stages(9) == {"a": (2.0, 3.0), "b": (4.0, 0.0)}
+        assert unit.jobs.seconds_of_stages(1) == {"b": (4.0, 0.0)}
