@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.queue import Queue
     from orchestrator.domain.report import Identity
     from orchestrator.domain.result import Provenance, Results
-    from orchestrator.domain.route import Condition, Decision, Rule
+    from orchestrator.domain.route import Decision
     from orchestrator.domain.study import Header, Instance, Study
     from orchestrator.domain.summary import Summary
     from orchestrator.domain.worker import Waiting, Worker
@@ -116,26 +116,6 @@ class Catalog(Protocol):
 
     def faults(self) -> Mapping[str, str]:
         """Folders whose manifest is not valid, and why."""
-
-
-class Procedures(Protocol):
-    """The site's table of procedures."""
-
-    def facts(self, code: str, description: str) -> Mapping[str, str]:
-        """What it tells of a procedure, by the full names of facts."""
-
-
-class Rulebook(Protocol):
-    """Turns rule text into rules and back into plain words."""
-
-    def rules(self, source: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
-        """Rules of the `rules:` list. Raises Refused RULE_INVALID naming the path of the fault."""
-
-    def procedures(self, source: Sequence[Mapping[str, Any]]) -> Procedures:
-        """The table of the `procedures:` list. Raises as `rules`."""
-
-    def condition(self, source: Mapping[str, Any], path: str) -> Condition:
-        """One condition tree, as rules and manifests write it. Raises as `rules`."""
 
 
 Outcome = Literal["accepted", "refused", "unreachable"]

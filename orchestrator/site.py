@@ -1,11 +1,17 @@
-"""What `ports` asks of the versions of what staff decide."""
+"""The ports of what staff decide, beside those of `orchestrator.ports`: its versions, and the text of rules."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from orchestrator.domain.site import SiteFile
+    from collections.abc import Collection, Mapping, Sequence
+    from typing import Any
+
+    from orchestrator.domain.finding import Finding
+    from orchestrator.domain.pipeline import Manifest
+    from orchestrator.domain.route import Condition, Rule
+    from orchestrator.domain.site import SiteContent, SiteFile
 
 
 class Site(Protocol):
@@ -31,3 +37,28 @@ class Site(Protocol):
 
     def installation(self, proposed: str) -> str:
         """The installation's name: the first one proposed is kept for ever."""
+
+
+class Procedures(Protocol):
+    """The site's table of procedures."""
+
+    def facts(self, code: str, description: str) -> Mapping[str, str]:
+        """What it tells of a procedure, by the full names of facts."""
+
+
+class Rulebook(Protocol):
+    """Turns rule text into rules and back into plain words."""
+
+    def rules(self, source: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
+        """Rules of the `rules:` list. Raises Refused RULE_INVALID naming the path of the fault."""
+
+    def procedures(self, source: Sequence[Mapping[str, Any]]) -> Procedures:
+        """The table of the `procedures:` list. Raises as `rules`."""
+
+    def check(
+        self, site: SiteContent, manifests: Mapping[str, Manifest], destinations: Collection[str]
+    ) -> Sequence[Finding]:
+        """All that is wrong with, or odd about, the rules, procedures and test studies of a site."""
+
+    def condition(self, source: Mapping[str, Any], path: str) -> Condition:
+        """One condition tree, as rules and manifests write it. Raises as `rules`."""

@@ -97,6 +97,10 @@ class Fault(Enum):
     RULE_ODD = Meaning(
         "TND-2011", "a rule is right but may not do what is meant", "read the hint; change the rule if it is not meant"
     )
+    RULES_ACTIVE = Meaning(
+        "TND-2012", "these rules were in force before", "go back to them instead of switching them on"
+    )
+    APPROVAL_NEEDED = Meaning("TND-2013", "rules need the approval of a second person", "ask one to switch them on")
 
     NO_INPUT = Meaning("TND-3001", "no series suits the pipeline's input", "nothing: the pipeline does not apply")
     GANTRY_TILT = Meaning("TND-3002", "the gantry was tilted", "reconstruct the series without tilt")

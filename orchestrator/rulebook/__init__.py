@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
+from orchestrator.domain.finding import Finding
 from orchestrator.domain.result import canonical_json
 from orchestrator.domain.route import Rule
 from orchestrator.rulebook.checking import compile_rules, findings_of
-from orchestrator.rulebook.compiling import Compiler, Finding
+from orchestrator.rulebook.compiling import Compiler
 from orchestrator.rulebook.procedures import Procedures, compile_procedures
 from orchestrator.rulebook.reading import parse_yaml
 from orchestrator.rulebook.shaping import raise_first, shaped

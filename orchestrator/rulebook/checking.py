@@ -8,9 +8,10 @@ from pydantic import TypeAdapter
 
 from orchestrator.domain.condition import evaluate
 from orchestrator.domain.errors import Fault
+from orchestrator.domain.finding import Finding
 from orchestrator.domain.overlap import always, never_both
 from orchestrator.domain.route import Rule
-from orchestrator.rulebook.compiling import Compiler, Finding, did_you_mean
+from orchestrator.rulebook.compiling import Compiler, did_you_mean
 from orchestrator.rulebook.example import facts_of
 from orchestrator.rulebook.procedures import compile_procedures
 from orchestrator.rulebook.shaping import plain, shaped

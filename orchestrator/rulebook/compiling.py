@@ -8,13 +8,14 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import re2
 
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Operator, Test
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.fact_sources import FIELDS
+from orchestrator.domain.finding import Finding
 from orchestrator.rulebook.text import TAG_PREFIX, AllText, AnyText, HasPriorText, NotText, RegionText
 
 if TYPE_CHECKING:
@@ -55,16 +56,6 @@ _ATTRIBUTES: Final[dict[str, Operator]] = {
 }
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _NEVER: Final = All(())
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A fault of rule text: where it is, what it is, and its code."""
-
-    path: str
-    severity: Literal["error", "warning", "hint"]
-    message: str
-    code: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from orchestrator.rulebook.compiling import Compiler, Finding
+from orchestrator.domain.finding import Finding
+from orchestrator.rulebook.compiling import Compiler
 from orchestrator.rulebook.shaping import plain, shaped
 from orchestrator.rulebook.text import Name
 

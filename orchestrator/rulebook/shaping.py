@@ -8,12 +8,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.domain.condition import Operator
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.rulebook.compiling import Compiler, Finding, did_you_mean, path_of
+from orchestrator.rulebook.compiling import Compiler, did_you_mean, path_of
 from orchestrator.rulebook.reading import DEPTH_LIMIT, VALUES_LIMIT
 from orchestrator.rulebook.text import RuleText
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from orchestrator.domain.finding import Finding
 
 _KEYS: Final = (*RuleText.model_fields, "field", *get_args(Operator))
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.site import SiteFile
     from orchestrator.domain.study import Study
     from orchestrator.domain.summary import Summary
-    from orchestrator.ports import Procedures, Unit
+    from orchestrator.ports import Unit
+    from orchestrator.site import Procedures
 
 _MOST_PRIORS: Final = 200
 _WEEKDAYS: Final = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")

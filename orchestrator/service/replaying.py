@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orchestrator.domain.pipeline import Manifest
-    from orchestrator.ports import Procedures, Records, Rulebook
+    from orchestrator.ports import Records
+    from orchestrator.site import Procedures, Rulebook
 
 _STAGES_ASKED: Final = 2000
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.route import PlannedJob, Routing
     from orchestrator.domain.site import SiteFile
     from orchestrator.domain.study import Study
-    from orchestrator.ports import Catalog, Clock, Identifiers, Records, Rulebook, Unit
+    from orchestrator.ports import Catalog, Clock, Identifiers, Records, Unit
+    from orchestrator.site import Rulebook
 
 _PUT_OFF: Final = timedelta(seconds=60)
 _STUDY_CHANGED: Final = "the study changed and was routed again"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.ports import Rulebook
+    from orchestrator.site import Rulebook
     from orchestrator.store.manifest import StageText
 
 MANIFEST: Final = "manifest.toml"

@@ -1,0 +1,115 @@
+"""Staff change the rules: as a draft or at once, approved by a second person where the site wants that, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.site import SiteContent, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from orchestrator.domain.site import SiteFile
+    from orchestrator.ports import Catalog, Clock, Records, Unit
+    from orchestrator.site import Rulebook
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What changing the rules needs. With `needs_approval` nobody switches on what he wrote himself."""
+
+    records: Records
+    catalog: Catalog
+    clock: Clock
+    rulebook: Rulebook
+    needs_approval: bool = False
+
+
+def propose(
+    office: Office,
+    author: str,
+    reason: str,
+    *,
+    rules: Sequence[Mapping[str, Any]],
+    procedures: Sequence[Mapping[str, Any]] | None = None,
+    test_studies: Sequence[Mapping[str, Any]] | None = None,
+) -> SiteFile:
+    """Keep other rules as a new version: a draft where approval is needed, else in force at once.
+
+    What is not given stays as it is in force. Raises Refused RULE_INVALID; then nothing is kept.
+    """
+    with office.records.transaction() as unit:
+        version = unit.site.next_version()
+        current = unit.site.current()
+        content = replace(current.content if current else SiteContent(), rules=tuple(rules))
+        if procedures is not None:
+            content = replace(content, procedures=tuple(procedures))
+        if test_studies is not None:
+            content = replace(content, test_studies=tuple(test_studies))
+        _require_sound(office, content)
+        by = "" if office.needs_approval else author
+        site = version_of(content, version, author, office.clock.now(), reason, activated_by=by)
+        unit.site.add(site)
+    return site
+
+
+def activate(office: Office, version: int, by: str) -> SiteFile:
+    """Switch a draft on, with the nodes and destinations that are in force now.
+
+    Raises Refused NOT_FOUND, RULES_ACTIVE where it was in force before, APPROVAL_NEEDED where the same person wrote it,
+    RULE_INVALID where its rules do not hold any more.
+    """
+    with office.records.transaction() as unit:
+        unit.site.next_version()
+        draft = _version(unit, version)
+        if not draft.is_draft:
+            raise Refused(Fault.RULES_ACTIVE, f"version {version} was in force before: go back to it instead")
+        if office.needs_approval and by == draft.author:
+            raise Refused(Fault.APPROVAL_NEEDED, f"{by} wrote version {version}")
+        current = unit.site.current()
+        if current is not None:
+            draft = replace(draft, nodes=current.nodes, destinations=current.destinations)
+        _require_sound(office, draft.content)
+        site = replace(draft, activated_by=by, activated_at=office.clock.now())
+        unit.site.activate(site)
+    return site
+
+
+def roll_back(office: Office, version: int, by: str, reason: str = "") -> SiteFile:
+    """Put the rules of an earlier version in force again, as a new one; nodes and destinations stay as they are.
+
+    What was in force before needs no second approval. Raises Refused NOT_FOUND, RULE_INVALID where those rules do not
+    hold any more, APPROVAL_NEEDED where that version never was in force.
+    """
+    with office.records.transaction() as unit:
+        number = unit.site.next_version()
+        earlier = _version(unit, version)
+        if earlier.is_draft:
+            raise Refused(Fault.APPROVAL_NEEDED, f"version {version} was never in force")
+        current = unit.site.current()
+        assert current is not None, "one was in force"
+        content = replace(earlier.content, nodes=current.nodes, destinations=current.destinations)
+        _require_sound(office, content)
+        why = f"back to version {version}" + (f": {reason}" if reason else "")
+        site = version_of(content, number, by, office.clock.now(), why, activated_by=by)
+        unit.site.add(site)
+    return site
+
+
+def _version(unit: Unit, version: int) -> SiteFile:
+    found = unit.site.version(version)
+    if found is None:
+        raise Refused(Fault.NOT_FOUND, f"there is no version {version} of the rules")
+    return found
+
+
+def _require_sound(office: Office, content: SiteContent) -> None:
+    """Hints keep nothing from being put in force."""
+    findings = office.rulebook.check(content, office.catalog.manifests(), [d.name for d in content.destinations])
+    faults = [f"{finding.path}: {finding.message}" for finding in findings if finding.severity != "hint"]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise Refused(Fault.RULE_INVALID, f"{faults[0]}{more}")
