@@ -306,6 +306,9 @@ def test_an_object_is_synced_after_its_block_and_a_new_pack_with_its_folder_befo
     assert calls == ["pwritev", "fdatasync"]
     calls.clear()
     life.keep(bytes(600_000))
+    assert calls == ["pwritev", "fdatasync"], "a CT slice is written at once"
+    calls.clear()
+    life.keep(bytes(1_500_000))
     assert calls == [*["pwritev"] * 4, "fdatasync"], "its block last"
 
 
