@@ -75,16 +75,23 @@ class SeriesFacts(Protocol):
 class StudyFacts:
     """Facts of a study: `values` holds by its full name every fact that is not of a series.
 
-    `weights` keeps what tests of these values came to.
+    `weights` keeps what tests of these values came to, `columns` what conditions of each series came to as far as they
+    were asked, `refusals` why no series meets a condition: the rules of a site repeat each other.
     """
 
     values: Mapping[str, Fact | None]
     series: Sequence[SeriesFacts]
     weights: dict[str, Weight] = field(default_factory=dict, repr=False)
+    columns: dict[str, list[Weight | None]] = field(default_factory=dict, repr=False)
+    refusals: dict[str, Weight] = field(default_factory=dict, repr=False)
+    _alone: dict[int, StudyFacts] = field(default_factory=dict, repr=False)
 
     def only(self, series: SeriesFacts) -> StudyFacts:
         """The same study as if it had this series alone."""
-        return StudyFacts(self.values, (series,), self.weights)
+        known = self._alone.get(id(series))
+        if known is None:
+            known = self._alone[id(series)] = StudyFacts(self.values, (series,), self.weights)
+        return known
 
 
 @dataclass(frozen=True, slots=True, eq=False)

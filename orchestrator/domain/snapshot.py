@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.domain.errors import Fault, Unfit
@@ -22,9 +23,12 @@ _OF_SERIES = tuple(name for name in FIELDS if name.startswith("series."))
 _OF_STUDY = tuple(name for name in FIELDS if not name.startswith("series."))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class RecalledSeries:
-    """A series as a snapshot tells of it: instead of the images of a volume it has the series' own UID."""
+    """A series as a snapshot tells of it: instead of the images of a volume it has the series' own UID.
+
+    Not slotted: it keeps what it worked out.
+    """
 
     uid: str
     label: str
@@ -39,7 +43,7 @@ class RecalledSeries:
         names = self.values["series.region_names"]
         return tuple(str(name) for name in names) if isinstance(names, tuple) else ()
 
-    @property
+    @cached_property
     def by_header(self) -> GivenSeries:
         """The series as if nothing were known of its geometry."""
         return GivenSeries(self.uid, self.label, ChainMap(dict.fromkeys(GEOMETRY_FIELDS), dict(self.values)))
