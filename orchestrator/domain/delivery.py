@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DestinationKind = Literal["dicom", "dicomweb", "fhir", "hl7v2", "folder"]
 Proof = Literal["commitment", "query", "ack"]
 DeliveryState = Literal["waiting", "sent", "accepted", "proven", "held", "quarantined", "superseded", "withdrawn"]
-OutputKind = Literal["seg", "sr", "fhir", "picture", "page"]
+OutputKind = Literal["seg", "sr", "fhir", "picture", "page", "received"]
 
 Errand = Literal["send", "prove"]
 
@@ -206,16 +206,21 @@ class Delivery:
 def wants(destination: Destination, kind: OutputKind) -> bool:
     """Whether outputs of a kind go to a destination of this kind and profile."""
     if destination.kind in ("dicom", "dicomweb"):
-        return kind in ("seg", "sr")
+        return kind in ("seg", "sr", "received")
     if destination.kind == "folder" and destination.profile != "fhir":
         return True
     return kind == "fhir"
 
 
 def opening(
-    destination: Destination, *, release: Release, review: Verdict, has_patient: bool
+    destination: Destination, kind: OutputKind, *, release: Release, review: Verdict, has_patient: bool
 ) -> tuple[DeliveryState, str, str]:
-    """In which state a delivery to this destination begins, with code and reason (I9)."""
+    """In which state a delivery to this destination begins, with code and reason (I9).
+
+    What was received is no result: nobody need review it.
+    """
+    if kind == "received":
+        return "waiting", "", ""
     if destination.kind in ("fhir", "hl7v2") and not has_patient:
         return "held", Fault.PATIENT_UNKNOWN.code, Fault.PATIENT_UNKNOWN.value.remedy
     strictest = max((release, destination.release), key=RELEASE_ORDER.index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Operator, Test, evaluate, matching_series
 from orchestrator.domain.errors import Fault
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.plan import UnaskedJob
     from orchestrator.domain.queue import Priority
-    from orchestrator.domain.subject import Subject
+    from orchestrator.domain.subject import Subject, SubjectSeries
     from orchestrator.domain.upstream import Upstream
 
 __all__ = [
+    "FORWARD",
     "RELEASE_ORDER",
     "All",
     "AnyOf",
     "Condition",
     "Decision",
+    "Forward",
     "Not",
     "Operator",
     "Outcome",
@@ -45,6 +47,9 @@ __all__ = [
 ]
 
 Release = Literal["shadow", "after_review", "at_once"]
+
+FORWARD: Final = "forward"
+"""Stands where a pipeline does: series are sent on as they were received. No pipeline may have this name."""
 
 RELEASE_ORDER: tuple[Release, ...] = ("at_once", "after_review", "shadow")
 
@@ -101,11 +106,22 @@ class PlannedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """A series that goes on as it was received, to these destinations."""
+
+    series_uid: str
+    to: tuple[str, ...]
+    priority: Priority
+    rules: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """Everything one routing of one study decided. No job comes before one that it builds on."""
 
     decisions: tuple[Decision, ...]
     jobs: tuple[PlannedJob, ...]
+    forwards: tuple[Forward, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,7 @@ class WouldRun:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What rules would do with a study: those that hold, and the jobs."""
+    """What rules would do with a study: those that hold, and the jobs; sending on is one of `FORWARD`."""
 
     rules: tuple[str, ...]
     jobs: tuple[WouldRun, ...]
@@ -162,7 +178,7 @@ def decide(
     if asked and asked[-1].rule.stop and asked[-1].holds:
         reason = f"stops here; later rules not asked: {len(rules) - len(asked)}"
         decisions.append(Decision(asked[-1].rule.name, "", "", is_yes=True, reason=reason))
-    return Routing(tuple(decisions), jobs)
+    return Routing(tuple(decisions), jobs, _forwards(asked, subject))
 
 
 def outcome(subject: Subject, rules: Sequence[Rule], manifests: Mapping[str, Manifest]) -> Outcome:
@@ -171,7 +187,37 @@ def outcome(subject: Subject, rules: Sequence[Rule], manifests: Mapping[str, Man
     jobs = _planned(asked, Planner(subject, (), anew=False), manifests)
     return Outcome(
         tuple(one.rule.name for one in asked if one.holds),
-        tuple(WouldRun(job.pipeline, job.inputs[0].series_uid, job.priority, job.release, job.send) for job in jobs),
+        (
+            *(WouldRun(job.pipeline, job.inputs[0].series_uid, job.priority, job.release, job.send) for job in jobs),
+            *(WouldRun(FORWARD, f.series_uid, f.priority, "at_once", f.to) for f in _forwards(asked, subject)),
+        ),
+    )
+
+
+def _forwards(asked: Iterable[_Asked], subject: Subject) -> tuple[Forward, ...]:
+    """What the rules that hold send on: to all destinations that any of them names, with the highest priority."""
+    found: dict[str, Forward] = {}
+    for one in asked:
+        for series in _sent_on(one, subject):
+            new = Forward(series.uid, one.rule.forward, one.rule.priority, (one.rule.source,))
+            known = found.get(series.uid)
+            found[series.uid] = new if known is None else _both(known, new)
+    return tuple(found.values())
+
+
+def _sent_on(one: _Asked, subject: Subject) -> list[SubjectSeries]:
+    """The series that a rule sends on: those it matched, all where it matched none in particular."""
+    if not one.holds or not one.rule.forward or one.rule.release == "shadow":
+        return []
+    return [series for series in subject.series if one.matched is None or series.uid in one.matched]
+
+
+def _both(one: Forward, other: Forward) -> Forward:
+    return Forward(
+        one.series_uid,
+        tuple(dict.fromkeys((*one.to, *other.to))),
+        max(one.priority, other.priority, key=PRIORITY_ORDER.index),
+        (*one.rules, *other.rules),
     )
 
 
@@ -237,6 +283,9 @@ def _said(one: _Asked, planner: Planner, manifests: Mapping[str, Manifest]) -> I
         else:
             notes = (Note(fault.value.meaning, code=fault.code),)
         yield from (Decision(rule.name, name, n.series_uid, n.is_yes, n.reason, n.code) for n in notes)
+    for series in _sent_on(one, planner.subject):
+        reason = f"{series.label} is sent on to {', '.join(rule.forward)}"
+        yield Decision(rule.name, FORWARD, series.uid, is_yes=True, reason=reason)
 
 
 def _jobs(one: _Asked, planner: Planner, manifests: Mapping[str, Manifest]) -> Iterable[PlannedJob]:

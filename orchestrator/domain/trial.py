@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.route import FORWARD
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -78,7 +80,7 @@ def tally(changes: Iterable[Change], seconds: Mapping[str, tuple[float, float]])
         dict(sorted(dropped.items())),
         cpu_s=sum(number * seconds[name][0] for name, number in more.items() if name in seconds),
         gpu_s=sum(number * seconds[name][1] for name, number in more.items() if name in seconds),
-        unknown=tuple(sorted(more.keys() - seconds.keys())),
+        unknown=tuple(sorted(more.keys() - seconds.keys() - {FORWARD})),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import TypeAdapter
 
 from orchestrator.domain.condition import evaluate
+from orchestrator.domain.delivery import wants
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.finding import Finding
 from orchestrator.domain.overlap import always, never_both
@@ -43,9 +44,7 @@ def findings_of(site: SiteContent, manifests: Mapping[str, Manifest], destinatio
         findings.extend(_failed_examples(rule, text, path))
         findings.extend(_never_accepted(rule, path, manifests))
         findings.extend(_beside(rule, path, rules[:number]))
-        if rule.forward:
-            message = "received series are not forwarded by this version"
-            findings.append(Finding(f"{path}.forward", "error", message, Fault.RULE_INVALID.code))
+        findings.extend(_no_images(rule, path, site))
     findings.extend(_failed_studies(rules, studies))
     return findings
 
@@ -138,6 +137,15 @@ def _failed_studies(rules: Sequence[Rule], studies: Sequence[tuple[TestStudyText
             why = reasons.get(differing, "an earlier rule stops")
             message = f"{text.name}: rule {differing} {outcome}: {why}"
             yield Finding(f"test_studies[{number}]", "error", message, Fault.EXAMPLE_FAILED.code)
+
+
+def _no_images(rule: Rule, path: str, site: SiteContent) -> Iterator[Finding]:
+    """Destinations that received series cannot be sent on to."""
+    known = {destination.name: destination for destination in site.destinations}
+    for number, name in enumerate(rule.forward):
+        if name in known and not wants(known[name], "received"):
+            message = f"{name} is of kind {known[name].kind} and takes no images"
+            yield Finding(f"{path}.forward[{number}]", "error", message, Fault.RULE_INVALID.code)
 
 
 def _never_accepted(rule: Rule, path: str, manifests: Mapping[str, Manifest]) -> Iterator[Finding]:

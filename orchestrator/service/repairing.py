@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.route import FORWARD
 from orchestrator.service.depending import Moment, start_or_wait, upstream_changed
 from orchestrator.service.operating import why_no_study
 from orchestrator.service.resuming import resume
@@ -207,7 +208,7 @@ def _compared(
     asked = {(planned.pipeline, planned.input_set) for planned in routing.jobs}
     made = tuple(job for job in jobs if job.id not in before)
     subjects = {(job.pipeline, job.primary.series_uid) for job in made}
-    standing = [job for job in jobs if job.id in before and job.state in _STANDING]
+    standing = [job for job in jobs if job.id in before and job.state in _STANDING and job.pipeline != FORWARD]
     return Rerouted(
         study_uid=study_uid,
         rule_set_version=site.version,

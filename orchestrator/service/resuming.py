@@ -106,7 +106,9 @@ def _opened(unit: Unit, job: Job, deliveries: Iterable[Delivery], now: datetime)
         if destination is None:
             opened.append(again)
         elif wants(destination, kinds[delivery.output_id]):
-            state, code, reason = opening(destination, release=job.release, review=job.review, has_patient=has_patient)
+            state, code, reason = opening(
+                destination, kinds[delivery.output_id], release=job.release, review=job.review, has_patient=has_patient
+            )
             opened.append(replace(again, state=state, code=code, reason=reason))
         else:
             opened.append(delivery.stopped("withdrawn", reason="the destination takes no such object"))

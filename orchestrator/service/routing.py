@@ -23,6 +23,7 @@ from orchestrator.service.depending import (
     settle_orphans,
     supersede,
 )
+from orchestrator.service.forwarding import forward
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,6 +114,7 @@ def route_ready(
         _add_job(moment, study, site, planned, jobs, reason=_ROUTED_ANEW if anew else _STUDY_CHANGED)
     if is_whole:
         settle_orphans(moment, study.uid)
+        forward(moment, study, site, routing.forwards)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
         unit.studies.describe(summary_of(study), record_of(subject))
     found = {series.uid: ready[series.uid] for series in study.series if series.uid in ready and not series.is_settled}

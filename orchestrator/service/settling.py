@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.delivery import job_state
 from orchestrator.domain.errors import Fault
+from orchestrator.domain.route import FORWARD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -102,7 +103,7 @@ def settle_job(unit: Unit, job_id: str, before: Sequence[Delivery], now: datetim
         return
     if (state, reason) != (job.state, job.reason):
         unit.jobs.save(job.changed(state, now, reason=reason))
-    if state == "done":
+    if state == "done" and job.pipeline != FORWARD:
         _supersede_older(unit, job, now)
 
 

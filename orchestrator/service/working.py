@@ -138,33 +138,23 @@ def _deliveries(workshop: Workshop, unit: Unit, job: Job, outputs: Sequence[Outp
     has_patient = study is not None and all(patient_id for _, patient_id in study.patients)
     opened = []
     for name in () if job.release == "shadow" else job.send:
-        state, code, reason = _opening(job, name, known.get(name), has_patient=has_patient)
-        opened += [
-            Delivery(
-                workshop.identifiers.new(),
-                job.id,
-                output.id,
-                name,
-                state,
-                now,
-                now,
-                code=code,
-                reason=reason,
-                priority=job.priority,
-            )
-            for output in outputs
-            if name not in known or wants(known[name], output.kind)
-        ]
+        for output in outputs:
+            if name not in known or wants(known[name], output.kind):
+                new = Delivery(
+                    workshop.identifiers.new(), job.id, output.id, name, "waiting", now, now, priority=job.priority
+                )
+                state, code, reason = _opening(job, output, name, known.get(name), has_patient=has_patient)
+                opened.append(replace(new, state=state, code=code, reason=reason))
     return opened
 
 
 def _opening(
-    job: Job, name: str, destination: Destination | None, *, has_patient: bool
+    job: Job, output: Output, name: str, destination: Destination | None, *, has_patient: bool
 ) -> tuple[DeliveryState, str, str]:
     """In which state a delivery begins, with code and reason."""
     if destination is None:
         return "quarantined", Fault.UNKNOWN_DESTINATION.code, f"there is no destination named {name}"
-    return opening(destination, release=job.release, review=job.review, has_patient=has_patient)
+    return opening(destination, output.kind, release=job.release, review=job.review, has_patient=has_patient)
 
 
 def fail_stage(workshop: Workshop, claimed: ClaimedStage, error: TendonError) -> bool:

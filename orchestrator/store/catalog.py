@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from orchestrator.domain.errors import Broken, Fault, TendonError
 from orchestrator.domain.fact_sources import FIELDS
 from orchestrator.domain.pipeline import REPORT_STAGE, Input, Manifest, Preference, StagePlan, circle
+from orchestrator.domain.route import FORWARD
 from orchestrator.store.manifest import InputText, ManifestText
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def read_manifest(folder: Path, rulebook: Rulebook) -> Manifest:
     except ValidationError as fault:
         error = fault.errors(include_url=False, include_context=False, include_input=False)[0]
         raise _invalid(f"{_path(error['loc'])}: {error['msg']}") from fault
+    if text.name == FORWARD:
+        raise _invalid(f"name: no pipeline may be named {FORWARD}")
     if text.name != folder.name:
         raise _invalid(f"name: {text.name} lies in a folder named {folder.name}")
     _check_inputs(text.inputs)

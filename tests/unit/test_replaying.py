@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.domain.errors import Refused
 from orchestrator.domain.pipeline import Input
 from orchestrator.domain.queue import PRIORITY_ORDER
-from orchestrator.domain.route import RELEASE_ORDER, decide, outcome
+from orchestrator.domain.route import FORWARD, RELEASE_ORDER, decide, outcome
 from orchestrator.domain.site import SiteContent
 from orchestrator.domain.snapshot import record_of, subject_in
 from orchestrator.domain.subject import subject_of
@@ -76,6 +76,7 @@ RULES = st.lists(
             "when": TREES,
             "run": st.lists(st.sampled_from([*MANIFESTS, "unknown"]), max_size=3),
             "send": st.lists(st.sampled_from(["pacs", "ehr"]), max_size=2),
+            "forward": st.lists(st.sampled_from(["pacs", "archive"]), max_size=2),
             "priority": st.sampled_from(PRIORITY_ORDER),
             "release": st.sampled_from(RELEASE_ORDER),
             "stop": st.booleans(),
@@ -119,6 +120,7 @@ def test_engine_explanation_replay_and_a_plain_interpreter_agree(
     assert explained == list(replayed.rules)
     assert replayed == outcome(subject, rules, MANIFESTS)
     decided = [(j.pipeline, j.inputs[0].series_uid, j.priority, j.release, j.send) for j in routing.jobs]
+    decided += [(FORWARD, f.series_uid, f.priority, "at_once", f.to) for f in routing.forwards]
     assert [(j.pipeline, j.series_uid, j.priority, j.release, j.send) for j in replayed.jobs] == decided
     of_rules = {(d.rule, d.pipeline) for d in routing.decisions if d.is_yes and d.pipeline}
     assert {name for _, name in of_rules} >= {job.pipeline for job in routing.jobs}

@@ -193,7 +193,6 @@ def test_an_unknown_pipeline_is_an_error_and_an_unknown_destination_a_warning() 
         ("rules[0].run[1]", "error", "no pipeline virtual_biopsy is installed", "TND-2002"),
         ("rules[0].send[1]", "warning", "no destination ehr is configured", "TND-2003"),
         ("rules[0].forward[0]", "warning", "no destination archive is configured", "TND-2003"),
-        ("rules[0].forward", "error", "received series are not forwarded by this version", "TND-2001"),
     ]
 
 
