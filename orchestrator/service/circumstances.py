@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from orchestrator.domain.fact_sources import series_order
 from orchestrator.domain.summary import priors_of, summary_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def circumstances(
     visit = unit.studies.association(first.association_id)
     node = next((node for node in site.nodes if visit and node.name == visit.node), None)
     summary = summary_of(study)
-    code = next((c for s in study.series if (c := s.header.procedure_code.strip())), "")
+    ordered = sorted(study.series, key=series_order)
+    code = next((code for series in ordered if (code := series.header.procedure_code.strip())), "")
     known = {
         **_when(first.received_at, node.time_zone if node and node.time_zone else time_zone),
         **procedures.facts(code, summary.description),

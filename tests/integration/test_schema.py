@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -10,6 +13,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from orchestrator import shipped
+from orchestrator.domain.study import Patient
+from orchestrator.domain.summary import Summary
 from orchestrator.store.records import DatabaseRecords, open_engine
 from orchestrator.store.schema import is_current, migrate
 from orchestrator.store.tables import metadata
@@ -119,3 +124,54 @@ def test_writes_are_durable_when_they_return(engine):
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2, "FULL"
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def older(request, tmp_path):
+    """A database as the version before the present rules left it."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'older.db'}"
+    else:
+        url = request.getfixturevalue("postgres_server").new_database()
+    engine = open_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
+    yield engine
+    engine.dispose()
+
+
+def test_studies_and_rules_that_were_there_before_are_described_and_in_force(older):
+    patient = {"id": "1", "issuer": "MAIN", "name": "Ann", "birth_date": "19700101", "sex": "F"}
+    headers = [
+        {"series_number": 2, "modality": "SR", "study_description": "Knee"},
+        {"series_number": 1, "modality": "ct", "body_part": "Knee", "patient": patient, "study_date": "20260101"},
+    ]
+    at = "2026-01-01 00:00:00"
+    body = json.dumps({"nodes": [], "destinations": [], "rules": [{"name": "a"}]})
+    with older.begin() as connection:
+        for number, header in enumerate(headers):
+            connection.execute(
+                text(
+                    "INSERT INTO instances (sop_instance_uid, digest, study_uid, series_uid, size, received_at,"
+                    " association_id, is_own, is_routable, header)"
+                    " VALUES (:uid, 'd', '1.5', :uid, 1, :at, 'a', false, true, :header)"
+                ),
+                {"uid": f"1.5.{number}", "at": at, "header": json.dumps(header)},
+            )
+        for uid in ("1.5", "1.6"):
+            study = text("INSERT INTO studies (uid, revision, is_closed, newest_at) VALUES (:uid, 1, true, :at)")
+            connection.execute(study, {"uid": uid, "at": at})
+        site = text("INSERT INTO site_versions (version, body, author, at) VALUES (:version, :body, 'ann', :at)")
+        for version in (1, 2):
+            connection.execute(site, {"version": version, "body": body, "at": at})
+    migrate(older, MIGRATIONS)
+    known = Summary("1.5", Patient(**patient), "", "20260101", "Knee", ("CT", "SR"), ("KNEE",))
+    with DatabaseRecords(older).transaction() as unit:
+        assert [unit.studies.summary(uid) for uid in ("1.5", "1.6")] == [known, Summary("1.6")]
+        assert unit.studies.of_patient("MAIN", "1", 9) == [known]
+        current = unit.site.current()
+        assert (current.version, current.activated_by, current.is_draft) == (2, "ann", False)
+        assert unit.site.next_version() == 3
