@@ -75,10 +75,10 @@ def retry_job(router: Router, job_id: str) -> Retried:
         quarantined = [delivery for delivery in unit.deliveries.of_job(job.id) if delivery.state == "quarantined"]
         if job.state == "failed" and failed is not None:
             return _work_again(moment, job, failed)
-        if job.state == "failed" and not stages:
-            return _begin_again(moment, job)
         if job.state in ("failed", "delivering", "held") and quarantined:
             return _deliver_again(moment, job, quarantined)
+        if job.state == "failed" and not stages:
+            return _begin_again(moment, job)
         raise Refused(Fault.WRONG_STATE, _why_not_retried(job))
 
 

@@ -11,7 +11,7 @@ from orchestrator.domain.delivery import Destination
 from orchestrator.domain.route import FORWARD
 from orchestrator.domain.site import SiteContent
 from orchestrator.rulebook import YamlRulebook
-from orchestrator.service.repairing import reroute_study
+from orchestrator.service.repairing import cancel_job, reroute_study, retry_job
 from tests.fakes.system import EHR, PACS, SHARE, FakeSystem, rule, slices
 from tests.strategies import STUDY_UID, manifest_of
 
@@ -138,6 +138,23 @@ def test_a_destination_that_does_not_answer_is_waited_for_and_one_that_refuses_i
     (job,) = forwards(system)
     assert (job.state, job.reason) == ("failed", "status 0xC000")
     assert len(arrived(system)) == 2
+    system.sender.refuses = frozenset()
+    assert retry_job(system.router, job.id).resumed == 1
+    deliver(system)
+    assert [job.state for job in forwards(system)] == ["done"]
+    assert len(arrived(system)) == 3
+
+
+def test_what_is_cancelled_goes_no_further_until_it_is_asked_for_again(system):
+    system.receive_and_route(*slices())
+    (job,) = forwards(system)
+    assert cancel_job(system.router, job.id, by="ann").withdrawn == 3
+    deliver(system)
+    assert arrived(system) == []
+    reroute_study(system.router, STUDY_UID)
+    deliver(system)
+    assert [job.state for job in forwards(system)] == ["cancelled", "done"]
+    assert len(arrived(system)) == 3
 
 
 def test_images_whose_patient_is_in_question_do_not_go_on(system):
