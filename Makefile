@@ -13,7 +13,7 @@ demo: $(VENV)/.installed  ## set up .venv and run the main job once
 
 test: $(VENV)/.installed-test  ## set up what the tests need (Debian packages by apt) and run the suite
 	tests/install-programs
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 serve: $(VENV)/.installed  ## run the embedded system with the settings of the environment
 	$(BIN)/tendon serve

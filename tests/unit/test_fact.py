@@ -131,9 +131,8 @@ def test_frames_are_no_volume_that_a_pipeline_can_read_yet() -> None:
     made = Series("1.2.3.1", (instance_of(ct_header("1.1", frames=30, layout=layout)),))
     _, (series,) = study_facts(study_of(made), {})
     assert series.values["series.is_volume"] is True
-    assert series.stack is None
-    assert isinstance(series.geometry, Unfit)
-    assert "multi-frame image" in series.geometry.detail
+    assert isinstance(series.unfit, Unfit)
+    assert "multi-frame image" in series.unfit.detail
 
 
 @pytest.mark.parametrize(
