@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator import settings
@@ -218,17 +219,22 @@ def _retired_lines(retired: dict[str, Any]) -> Iterator[str]:
 
 
 def _job_lines(job: dict[str, Any], study_uid: str) -> Iterator[str]:
-    yield f"  {job['pipeline']} {job['version']}: {job['state']}{_because(job['reason'])} (job {job['id']})"
+    named = f"{job['pipeline']} {job['version']}".strip()
+    yield f"  {named}: {job['state']}{_because(job['reason'])} (job {job['id']})"
     for stage in job["stages"]:
         tried = f"attempt {stage['attempt']} of {stage['attempts_allowed']}"
         yield f"    stage {stage['name']}: {stage['state']}, {tried}{_because(stage['reason'])}"
         if stage["lacks"]:
             yield f"      waits: {stage['lacks']}"
-    for sent in job["deliveries"]:
-        proof = f" by {sent['proof']}" if sent["proof"] else ""
-        yield f"    {sent['kind']} to {sent['destination']}: {sent['state']}{proof}{_because(sent['reason'])}"
+    for told, number in Counter(map(_sent, job["deliveries"])).items():
+        yield f"    {told}" if number == 1 else f"    {number} x {told}"
     if job["state"] in _NEXT:
         yield f"    what to do: {_NEXT[job['state']].format(job=job['id'], study=study_uid)}"
+
+
+def _sent(delivery: dict[str, Any]) -> str:
+    proof = f" by {delivery['proof']}" if delivery["proof"] else ""
+    return f"{delivery['kind']} to {delivery['destination']}: {delivery['state']}{proof}{_because(delivery['reason'])}"
 
 
 def _because(reason: str) -> str:
