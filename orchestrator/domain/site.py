@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,13 +46,7 @@ class SiteFile(SiteContent):
     @property
     def content(self) -> SiteContent:
         """What it holds."""
-        return SiteContent(
-            nodes=self.nodes,
-            destinations=self.destinations,
-            rules=self.rules,
-            procedures=self.procedures,
-            test_studies=self.test_studies,
-        )
+        return SiteContent(**_held(self))
 
 
 def version_of(
@@ -60,11 +54,7 @@ def version_of(
 ) -> SiteFile:
     """A new version: in force at once where somebody activates it, else a draft."""
     return SiteFile(
-        nodes=content.nodes,
-        destinations=content.destinations,
-        rules=content.rules,
-        procedures=content.procedures,
-        test_studies=content.test_studies,
+        **_held(content),
         version=version,
         author=author,
         at=at,
@@ -72,3 +62,8 @@ def version_of(
         activated_by=activated_by,
         activated_at=at if activated_by else None,
     )
+
+
+def _held(content: SiteContent) -> dict[str, Any]:
+    """What it holds, by name."""
+    return {field.name: getattr(content, field.name) for field in fields(SiteContent)}

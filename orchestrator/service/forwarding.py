@@ -12,7 +12,7 @@ from orchestrator.domain.result import canonical_json
 from orchestrator.domain.route import FORWARD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.domain.delivery import Destination
     from orchestrator.domain.route import Forward
@@ -28,11 +28,13 @@ Sent = set[tuple[str, str, str]]
 """SOP Instance UID, digest and destination of what goes, or went, to it."""
 
 
-def forward(moment: Moment, study: Study, site: SiteFile, asked: Iterable[Forward]) -> None:
+def forward(moment: Moment, study: Study, site: SiteFile, asked: Sequence[Forward]) -> None:
     """Have what was not sent on yet go to where rules want it; each object goes to a destination once.
 
     Another version of an object that takes its place goes again. The study is held.
     """
+    if not asked:
+        return
     by_uid = {series.uid: series for series in study.series}
     earlier = [job for job in moment.unit.jobs.of_study(study.uid) if job.pipeline == FORWARD]
     sent = _sent(moment.unit, earlier)
