@@ -30,6 +30,7 @@ from orchestrator.service.recording import JournalRecorder, Recorder
 from orchestrator.service.rejecting import Rejections
 from orchestrator.service.retiring import Keeper, retire_due, sweep, watermark
 from orchestrator.service.routing import Router
+from orchestrator.service.signing import Door
 from orchestrator.service.staffing import Staff, look_after_workers
 from orchestrator.service.working import Workshop, fail_exhausted
 from orchestrator.settings import as_environment
@@ -100,6 +101,13 @@ class System:
     def catalog(self) -> Catalog:
         """The pipelines installed."""
         return open_catalog(self.settings)
+
+    @cached_property
+    def door(self) -> Door:
+        """What letting somebody in needs."""
+        from orchestrator.passwords import Argon2Passwords
+
+        return Door(self.records, self.clock, Argon2Passwords())
 
     def workshop(self) -> Workshop:
         """What workers ask."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from orchestrator.accounts import Accounts, Sessions, Tokens
     from orchestrator.counts import Counts
     from orchestrator.domain.circuit import Circuit
     from orchestrator.domain.delivery import Delivery, Destination, Errand, Output, OutputKind
@@ -462,6 +463,18 @@ class Unit(Protocol):
     @property
     def audit(self) -> AuditTrail:
         """What was done and refused."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """Who may sign in."""
+
+    @property
+    def sessions(self) -> Sessions:
+        """Who is signed in."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """How programs come in."""
 
     @property
     def counts(self) -> Counts:

@@ -51,9 +51,10 @@ def _as_json(event: AuditEvent) -> dict[str, Any]:
 
 def _table(events: Sequence[AuditEvent]) -> Table:
     table = Table(box=None)
-    for name in ("time (UTC)", "event", "reason", "times", "from", "address", "called", "node"):
+    for name in ("time (UTC)", "event", "reason", "times", "by", "to", "address", "called", "node"):
         table.add_column(name, overflow="fold")
     for event in events:
-        row = (event.event, event.reason, str(event.times), event.actor, event.address, event.called_ae, event.node)
-        table.add_row(f"{event.last_at:%Y-%m-%d %H:%M:%S}", *(Text(value) for value in row))
+        what = (event.event, event.reason, str(event.times))
+        who = (event.actor, event.subject, event.address, event.called_ae, event.node)
+        table.add_row(f"{event.last_at:%Y-%m-%d %H:%M:%S}", *(Text(value) for value in (*what, *who)))
     return table

@@ -20,13 +20,27 @@ QUOTA_EXCEEDED: Final = "quota.exceeded"
 QUOTA_ENDED: Final = "quota.ended"
 """What the node sends is taken in again."""
 LONGEST_TEXT: Final = 64
+SESSION_OPENED: Final = "session.opened"
+SESSION_REFUSED: Final = "session.refused"
+SESSION_CLOSED: Final = "session.closed"
+SESSION_CONFIRMED: Final = "session.confirmed"
+EMERGENCY_OPENED: Final = "emergency.opened"
+PASSWORD_SET: Final = "password.set"
+ACCOUNT_ADDED: Final = "account.added"
+ACCOUNT_CHANGED: Final = "account.changed"
+TOKEN_MADE: Final = "token.made"
+TOKEN_REVOKED: Final = "token.revoked"
+ACCESS_DENIED: Final = "access.denied"
+STUDY_READ: Final = "study.read"
+STUDIES_LISTED: Final = "studies.listed"
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
     """Something that was done or refused, `times` times from `at` to `last_at`.
 
-    `event` and `reason` are stable names. `actor` is who did it: of an association the calling AE title.
+    `event` and `reason` are stable names. `actor` is who did it: of an association the calling AE title. `subject` is
+    what it was done to: a study or a job by its UID or id, an account or a version by its name.
     """
 
     event: str
@@ -39,6 +53,7 @@ class AuditEvent:
     node: str = ""
     reason: str = ""
     times: int = 1
+    subject: str = ""
 
 
 def opened(caller: Caller, node: str, at: datetime) -> AuditEvent:
@@ -65,6 +80,22 @@ def _of_association(
         called_ae=inert(caller.called_ae),
         node=node,
         reason=reason,
+    )
+
+
+def done_by(
+    actor: str, event: str, at: datetime, *, address: str = "", subject: str = "", reason: str = ""
+) -> AuditEvent:
+    """An account did this."""
+    return AuditEvent(event, "success", at, at, inert(actor), address, subject=inert(subject), reason=inert(reason))
+
+
+def refused_to(
+    actor: str, event: str, at: datetime, *, address: str = "", subject: str = "", reason: str = ""
+) -> AuditEvent:
+    """An account, or somebody under its name, was not let do this; `reason` is the code of the fault."""
+    return AuditEvent(
+        event, "serious failure", at, at, inert(actor), address, subject=inert(subject), reason=inert(reason)
     )
 
 

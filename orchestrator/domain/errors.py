@@ -27,7 +27,10 @@ class Meaning:
 
 
 class Fault(Enum):
-    """All stable codes. 1xxx receiving, 2xxx routing, 3xxx fitness, 4xxx work, 5xxx delivery, 9xxx site."""
+    """All stable codes.
+
+    1xxx receiving, 2xxx routing, 3xxx fitness, 4xxx work, 5xxx delivery, 6xxx access and requests, 9xxx site.
+    """
 
     NOT_DICOM = Meaning("TND-1001", "the file or data set is not DICOM", "send DICOM Part 10 files only")
     TRUNCATED = Meaning("TND-1002", "the data set ends too early", "export the object again and send it once more")
@@ -153,6 +156,39 @@ class Fault(Enum):
     )
     QUERY_REFUSED = Meaning(
         "TND-5006", "the node refuses queries", "let Tendon's AE title query it, or take query: true from the node"
+    )
+
+    NOT_SIGNED_IN = Meaning("TND-6001", "nobody is signed in", "sign in, or send a token that is valid")
+    NOT_ALLOWED = Meaning("TND-6002", "this role may not do that", "ask somebody whose role may, or an admin")
+    SIGN_IN_FAILED = Meaning("TND-6003", "name or password is wrong", "try again, or ask an admin for a new password")
+    SIGN_IN_THROTTLED = Meaning(
+        "TND-6004", "there were too many attempts to sign in under this name", "wait 15 minutes, then try again"
+    )
+    REQUEST_FORGED = Meaning(
+        "TND-6005", "the request does not come from a page of this session", "load the page again and repeat it"
+    )
+    CONFIRMATION_NEEDED = Meaning(
+        "TND-6006", "the password was given too long ago for this", "give your password again, then repeat it"
+    )
+    PASSWORD_PROVISIONAL = Meaning(
+        "TND-6007", "the first password must be replaced before anything else", "choose a password of your own"
+    )
+    PASSWORD_WEAK = Meaning("TND-6008", "the password would be guessed", "choose a longer one, such as four words")
+    ACCOUNT_INVALID = Meaning("TND-6009", "the account cannot be like that", "correct what is named")
+    EMERGENCY_ACCESS = Meaning(
+        "TND-6010", "somebody opened the studies of all sites in an emergency", "see the reason, then clear the alarm"
+    )
+    REQUEST_INVALID = Meaning("TND-6011", "the request is not as it must be", "correct what is named")
+    TOO_LARGE = Meaning("TND-6012", "the request is larger than is taken here", "send less at once")
+    KEY_REUSED = Meaning(
+        "TND-6013", "this idempotency key belongs to another request", "take a new key for each request"
+    )
+    KEY_IN_USE = Meaning("TND-6014", "the request with this idempotency key is still at work", "wait, then repeat it")
+    CHANGED_MEANWHILE = Meaning(
+        "TND-6015", "somebody has changed this meanwhile", "look at what is there now, then repeat it"
+    )
+    PROVIDER_FAILED = Meaning(
+        "TND-6016", "the identity provider did not sign anybody in", "try again; if it repeats, see the service's log"
     )
 
     SETTING_INVALID = Meaning("TND-9001", "a setting is not valid", "correct the setting named")

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, selec
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.domain.errors import Fault, Transient
+from orchestrator.store.accounts import AccountRows, SessionRows, TokenRows
 from orchestrator.store.alarms import AlarmRows
 from orchestrator.store.audit import AuditRows
 from orchestrator.store.bell import FileBell
@@ -98,6 +99,18 @@ class _Unit:
     @cached_property
     def audit(self) -> AuditRows:
         return AuditRows(self.connection)
+
+    @cached_property
+    def accounts(self) -> AccountRows:
+        return AccountRows(self.connection)
+
+    @cached_property
+    def sessions(self) -> SessionRows:
+        return SessionRows(self.connection)
+
+    @cached_property
+    def tokens(self) -> TokenRows:
+        return TokenRows(self.connection)
 
     @cached_property
     def counts(self) -> CountRows:

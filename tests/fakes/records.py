@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from tests.fakes.accounts import MemoryAccounts, MemorySessions, MemoryTokens
 from tests.fakes.counts import MemoryCounts
 from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
@@ -77,6 +78,9 @@ class MemoryUnit:
         self.alarms = MemoryAlarms(state)
         self.keeping = MemoryKeeping(state)
         self.audit = MemoryAuditTrail(state)
+        self.accounts = MemoryAccounts(state)
+        self.sessions = MemorySessions(state)
+        self.tokens = MemoryTokens(state)
         self.counts = MemoryCounts(state)
 
 

@@ -1,0 +1,92 @@
+"""Ports for who may come in: accounts, their sessions at browsers, the tokens of programs, and their passwords."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from orchestrator.domain.access import Account, Session, Token
+
+
+class Accounts(Protocol):
+    """Who may sign in."""
+
+    def add(self, account: Account) -> bool:
+        """Keep a new account; False, and nothing is kept, where the name is taken."""
+
+    def save(self, account: Account) -> None:
+        """Keep an account as it is now."""
+
+    def get(self, name: str) -> Account | None:
+        """The account."""
+
+    def of_subject(self, issuer: str, subject: str) -> Account | None:
+        """The account of somebody whom an identity provider knows."""
+
+    def all(self) -> list[Account]:
+        """Accounts by name."""
+
+    def note_failure(self, name: str, at: datetime) -> None:
+        """Somebody failed to sign in under this name, whether there is such an account or not."""
+
+    def failures(self, name: str, since: datetime) -> int:
+        """How often that was, since then."""
+
+    def forget_failures(self, before: datetime) -> None:
+        """Forget those before then."""
+
+
+class Sessions(Protocol):
+    """Who is signed in at a browser."""
+
+    def add(self, session: Session) -> None:
+        """Open a session."""
+
+    def save(self, session: Session) -> None:
+        """Keep a session as it is now; nothing happens where it has been ended meanwhile."""
+
+    def get(self, digest: str) -> Session | None:
+        """The session."""
+
+    def end(self, digest: str) -> None:
+        """End it; harmless when it is not there."""
+
+    def end_all_of(self, account: str) -> None:
+        """End every session of an account."""
+
+    def forget(self, seen_before: datetime) -> None:
+        """Forget the sessions last seen before then."""
+
+
+class Tokens(Protocol):
+    """How programs come in."""
+
+    def add(self, token: Token) -> None:
+        """Keep a new token."""
+
+    def save(self, token: Token) -> None:
+        """Keep a token as it is now."""
+
+    def get(self, token_id: str) -> Token | None:
+        """The token of this id."""
+
+    def by_digest(self, digest: str) -> Token | None:
+        """The token whose text has this digest."""
+
+    def of_account(self, account: str) -> list[Token]:
+        """Tokens of an account, the newest first."""
+
+
+class Passwords(Protocol):
+    """Turns passwords into what may be kept."""
+
+    def hash(self, password: str) -> str:
+        """A salted hash."""
+
+    def verify(self, kept: str, password: str) -> bool:
+        """Whether the hash is that of the password; takes as long where the hash is empty."""
+
+    def weakness(self, password: str, name: str) -> str:
+        """Why the password of this account would be guessed; empty where it would not."""

@@ -1,0 +1,119 @@
+"""Rows of who may come in: the ports `Accounts`, `Sessions` and `Tokens`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from orchestrator.domain.access import Account, Permission, Session, Token
+from orchestrator.store.dialect import insert_or_keep
+from orchestrator.store.tables import accounts, sessions, sign_in_failures, tokens
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Row
+
+
+class AccountRows:
+    """The port `Accounts` within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, account: Account) -> bool:
+        adding = insert_or_keep(self._connection, accounts).values(**_account_values(account))
+        added = adding.on_conflict_do_nothing().returning(accounts.c.name)
+        return self._connection.execute(added).first() is not None
+
+    def save(self, account: Account) -> None:
+        self._connection.execute(
+            update(accounts).where(accounts.c.name == account.name).values(**_account_values(account))
+        )
+
+    def get(self, name: str) -> Account | None:
+        row = self._connection.execute(select(accounts).where(accounts.c.name == name)).one_or_none()
+        return _account(row) if row else None
+
+    def of_subject(self, issuer: str, subject: str) -> Account | None:
+        found = select(accounts).where(accounts.c.issuer == issuer, accounts.c.subject == subject)
+        row = self._connection.execute(found.order_by(accounts.c.created_at).limit(1)).one_or_none()
+        return _account(row) if row else None
+
+    def all(self) -> list[Account]:
+        return [_account(row) for row in self._connection.execute(select(accounts).order_by(accounts.c.name))]
+
+    def note_failure(self, name: str, at: datetime) -> None:
+        self._connection.execute(insert(sign_in_failures).values(name=name, at=at))
+
+    def failures(self, name: str, since: datetime) -> int:
+        counted = select(func.count()).where(sign_in_failures.c.name == name, sign_in_failures.c.at > since)
+        return int(self._connection.execute(counted).scalar_one())
+
+    def forget_failures(self, before: datetime) -> None:
+        self._connection.execute(delete(sign_in_failures).where(sign_in_failures.c.at < before))
+
+
+class SessionRows:
+    """The port `Sessions` within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, session: Session) -> None:
+        self._connection.execute(insert(sessions).values(**asdict(session)))
+
+    def save(self, session: Session) -> None:
+        self._connection.execute(update(sessions).where(sessions.c.digest == session.digest).values(**asdict(session)))
+
+    def get(self, digest: str) -> Session | None:
+        row = self._connection.execute(select(sessions).where(sessions.c.digest == digest)).one_or_none()
+        return Session(**row._mapping) if row else None  # noqa: SLF001
+
+    def end(self, digest: str) -> None:
+        self._connection.execute(delete(sessions).where(sessions.c.digest == digest))
+
+    def end_all_of(self, account: str) -> None:
+        self._connection.execute(delete(sessions).where(sessions.c.account == account))
+
+    def forget(self, seen_before: datetime) -> None:
+        self._connection.execute(delete(sessions).where(sessions.c.seen_at < seen_before))
+
+
+class TokenRows:
+    """The port `Tokens` within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, token: Token) -> None:
+        self._connection.execute(insert(tokens).values(**asdict(token)))
+
+    def save(self, token: Token) -> None:
+        self._connection.execute(update(tokens).where(tokens.c.id == token.id).values(**asdict(token)))
+
+    def get(self, token_id: str) -> Token | None:
+        row = self._connection.execute(select(tokens).where(tokens.c.id == token_id)).one_or_none()
+        return _token(row) if row else None
+
+    def by_digest(self, digest: str) -> Token | None:
+        row = self._connection.execute(select(tokens).where(tokens.c.digest == digest)).one_or_none()
+        return _token(row) if row else None
+
+    def of_account(self, account: str) -> list[Token]:
+        found = select(tokens).where(tokens.c.account == account).order_by(tokens.c.created_at.desc(), tokens.c.id)
+        return [_token(row) for row in self._connection.execute(found)]
+
+
+def _account_values(account: Account) -> dict[str, Any]:
+    return {**asdict(account), "sites": list(account.sites)}
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(**{**row._mapping, "sites": tuple(row.sites)})  # noqa: SLF001
+
+
+def _token(row: Row[Any]) -> Token:
+    return Token(**{**row._mapping, "scopes": tuple(Permission(scope) for scope in row.scopes)})  # noqa: SLF001
