@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -77,6 +78,32 @@ class Tokens(Protocol):
 
     def of_account(self, account: str) -> list[Token]:
         """Tokens of an account, the newest first."""
+
+
+class Answers(Protocol):
+    """What was answered to requests that carry an idempotency key."""
+
+    def begin(self, account: str, key: str, request: str, at: datetime) -> Answer | None:
+        """The answer to the request with this key, or None where it is new: then it is at work from now on."""
+
+    def finish(self, account: str, key: str, status: int, body: str) -> None:
+        """Keep what was answered."""
+
+    def drop(self, account: str, key: str) -> None:
+        """The request came to nothing: it may be repeated."""
+
+    def forget(self, before: datetime) -> None:
+        """Forget what was asked before then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it was given to `request`; without a status it is still being worked on."""
+
+    request: str
+    at: datetime
+    status: int | None = None
+    body: str = ""
 
 
 class Passwords(Protocol):

@@ -53,9 +53,10 @@ if TYPE_CHECKING:
     from orchestrator.dicom.scp import StorageScp
     from orchestrator.domain.health import Health
     from orchestrator.keeping import Errand, Owed
-    from orchestrator.ports import Catalog, Sender, Shelves
+    from orchestrator.ports import Sender, Shelves
     from orchestrator.rulebook import YamlRulebook
     from orchestrator.settings import Settings
+    from orchestrator.site import Catalog
 
 
 _LOOK_EVERY_S: Final = 0.25

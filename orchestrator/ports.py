@@ -13,13 +13,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from orchestrator.accounts import Accounts, Sessions, Tokens
+    from orchestrator.accounts import Accounts, Answers, Sessions, Tokens
     from orchestrator.counts import Counts
     from orchestrator.domain.circuit import Circuit
     from orchestrator.domain.delivery import Delivery, Destination, Errand, Output, OutputKind
     from orchestrator.domain.geometry import Volume
     from orchestrator.domain.job import Job, Stage
-    from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.queue import Queue
     from orchestrator.domain.report import Identity
     from orchestrator.domain.result import Provenance, Results
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.summary import Summary
     from orchestrator.domain.worker import Waiting, Worker
     from orchestrator.keeping import Keeping, ObjectWriter
+    from orchestrator.lists import Lists
     from orchestrator.offices import Alarms, Leases, Workers
     from orchestrator.site import Site
     from orchestrator.trail import AuditTrail
@@ -107,16 +107,6 @@ class Bell(Protocol):
 
     def close(self) -> None:
         """Hear no more; a waiting thread returns."""
-
-
-class Catalog(Protocol):
-    """The pipelines installed."""
-
-    def manifests(self) -> Mapping[str, Manifest]:
-        """Valid manifests by pipeline name."""
-
-    def faults(self) -> Mapping[str, str]:
-        """Folders whose manifest is not valid, and why."""
 
 
 Outcome = Literal["accepted", "refused", "unreachable"]
@@ -226,8 +216,11 @@ class Studies(Protocol):
     def left_out(self, study_uid: str) -> list[Instance]:
         """Instances of the study that are never routed."""
 
-    def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
-        """Keep what the study is known by, and the facts that it was routed by, as JSON values."""
+    def describe(self, summary: Summary, facts: Mapping[str, Any], sites: Iterable[str] = ()) -> None:
+        """Keep what the study is known by, the facts it was routed by, as JSON values, and which sites sent it."""
+
+    def sites(self, study_uid: str) -> list[str]:
+        """Names of the sites that sent it, until it was last routed."""
 
     def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Study UIDs, the oldest first, and the facts they were routed by, of those whose newest object came since."""
@@ -475,6 +468,14 @@ class Unit(Protocol):
     @property
     def tokens(self) -> Tokens:
         """How programs come in."""
+
+    @property
+    def lists(self) -> Lists:
+        """What staff look through."""
+
+    @property
+    def answers(self) -> Answers:
+        """What was answered to requests that carry a key."""
 
     @property
     def counts(self) -> Counts:

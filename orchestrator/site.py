@@ -39,6 +39,16 @@ class Site(Protocol):
         """The installation's name: the first one proposed is kept for ever."""
 
 
+class Catalog(Protocol):
+    """The pipelines installed."""
+
+    def manifests(self) -> Mapping[str, Manifest]:
+        """Valid manifests by pipeline name."""
+
+    def faults(self) -> Mapping[str, str]:
+        """Folders whose manifest is not valid, and why."""
+
+
 class Procedures(Protocol):
     """The site's table of procedures."""
 

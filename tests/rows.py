@@ -90,8 +90,8 @@ def output_of(identifier: str, job_id: str = "j1", **given: Any) -> Output:
 
 
 def delivery_of(identifier: str, output_id: str = "o1", destination: str = "pacs", **given: Any) -> Delivery:
-    facts: dict[str, Any] = {"state": "waiting", "created_at": START, "due_at": START}
-    return Delivery(identifier, "j1", output_id, destination, **facts | given)
+    facts: dict[str, Any] = {"job_id": "j1", "state": "waiting", "created_at": START, "due_at": START}
+    return Delivery(id=identifier, output_id=output_id, destination=destination, **facts | given)
 
 
 def site_of(version: int, **given: Any) -> SiteFile:

@@ -48,6 +48,14 @@ def circumstances(
     }
 
 
+def sites_of(unit: Unit, study: Study, site: SiteFile) -> frozenset[str]:
+    """The sites of all nodes that have sent something of the study."""
+    of_node = {node.name: node.site for node in site.nodes if node.site}
+    visits = {instance.association_id for series in study.series for instance in series.instances}
+    nodes = {visit.node for identifier in visits if (visit := unit.studies.association(identifier))}
+    return frozenset(of_node[name] for name in nodes if name in of_node)
+
+
 def _when(received_at: datetime, time_zone: str) -> Mapping[str, Fact | None]:
     """A zone that this machine does not know any more leaves the time unknown."""
     try:

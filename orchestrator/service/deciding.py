@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orchestrator.domain.site import SiteFile
-    from orchestrator.ports import Catalog, Clock, Records, Unit
-    from orchestrator.site import Rulebook
+    from orchestrator.ports import Clock, Records, Unit
+    from orchestrator.site import Catalog, Rulebook
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from orchestrator.domain.study import readiness
 from orchestrator.domain.subject import subject_of
 from orchestrator.domain.summary import summary_of
 from orchestrator.domain.upstream import identity_of
-from orchestrator.service.circumstances import circumstances
+from orchestrator.service.circumstances import circumstances, sites_of
 from orchestrator.service.depending import (
     Moment,
     add_job,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.route import PlannedJob, Routing
     from orchestrator.domain.site import SiteFile
     from orchestrator.domain.study import Study
-    from orchestrator.ports import Catalog, Clock, Identifiers, Records, Unit
-    from orchestrator.site import Rulebook
+    from orchestrator.ports import Clock, Identifiers, Records, Unit
+    from orchestrator.site import Catalog, Rulebook
 
 _PUT_OFF: Final = timedelta(seconds=60)
 _STUDY_CHANGED: Final = "the study changed and was routed again"
@@ -116,7 +116,7 @@ def route_ready(
         settle_orphans(moment, study.uid)
         forward(moment, study, site, routing.forwards)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
-        unit.studies.describe(summary_of(study), record_of(subject))
+        unit.studies.describe(summary_of(study), record_of(subject), sites_of(unit, study, site))
     found = {series.uid: ready[series.uid] for series in study.series if series.uid in ready and not series.is_settled}
     unit.studies.find_ready(study.uid, found, moment.now)
     unit.studies.settle(study.uid, ready, close=is_whole)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.job import Job, JobState, Stage
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.worker import Worker
-    from orchestrator.ports import BuiltObject, Catalog, ClaimedStage, Clock, Identifiers, Records, Unit
+    from orchestrator.ports import BuiltObject, ClaimedStage, Clock, Identifiers, Records, Unit
+    from orchestrator.site import Catalog
 
 
 @dataclass(frozen=True, slots=True)

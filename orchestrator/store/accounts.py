@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from orchestrator.accounts import Answer
 from orchestrator.domain.access import Account, Permission, Session, Token
 from orchestrator.store.dialect import insert_or_keep
-from orchestrator.store.tables import accounts, sessions, sign_in_failures, tokens
+from orchestrator.store.tables import accounts, answers, sessions, sign_in_failures, tokens
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -105,6 +106,32 @@ class TokenRows:
     def of_account(self, account: str) -> list[Token]:
         found = select(tokens).where(tokens.c.account == account).order_by(tokens.c.created_at.desc(), tokens.c.id)
         return [_token(row) for row in self._connection.execute(found)]
+
+
+class AnswerRows:
+    """The port `Answers` within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def begin(self, account: str, key: str, request: str, at: datetime) -> Answer | None:
+        adding = insert_or_keep(self._connection, answers).values(account=account, key=key, request=request, at=at)
+        if self._connection.execute(adding.on_conflict_do_nothing().returning(answers.c.key)).first() is not None:
+            return None
+        known = select(answers.c.request, answers.c.at, answers.c.status, answers.c.body).where(
+            answers.c.account == account, answers.c.key == key
+        )
+        return Answer(**self._connection.execute(known).one()._mapping)  # noqa: SLF001
+
+    def finish(self, account: str, key: str, status: int, body: str) -> None:
+        its = (answers.c.account == account, answers.c.key == key)
+        self._connection.execute(update(answers).where(*its).values(status=status, body=body))
+
+    def drop(self, account: str, key: str) -> None:
+        self._connection.execute(delete(answers).where(answers.c.account == account, answers.c.key == key))
+
+    def forget(self, before: datetime) -> None:
+        self._connection.execute(delete(answers).where(answers.c.at < before))
 
 
 def _account_values(account: Account) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case
 from sqlalchemy.dialects import postgresql, sqlite
 
+from orchestrator.domain.search import name_key
 from orchestrator.domain.study import Header, Instance, Patient
 from orchestrator.domain.summary import Summary, summarised
 from orchestrator.store.dialect import is_postgresql
@@ -65,6 +66,7 @@ def words(summary: Summary) -> dict[str, Any]:
         "patient_issuer": patient.issuer,
         "patient_id": patient.id,
         "patient_name": patient.name,
+        "patient_name_key": name_key(patient.name),
         "patient_birth_date": patient.birth_date,
         "patient_sex": patient.sex,
         "accession_number": summary.accession_number,

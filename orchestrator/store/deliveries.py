@@ -41,7 +41,7 @@ class DeliveryRows:
 
     def outputs(self, job_id: str) -> list[Output]:
         rows = self._connection.execute(select(outputs).where(outputs.c.job_id == job_id).order_by(outputs.c.number))
-        return [Output(**_values(row)) for row in rows]
+        return [output_in(row) for row in rows]
 
     def add(self, delivery: Delivery) -> None:
         self._connection.execute(insert(deliveries).values(**_columns(delivery)))
@@ -54,13 +54,13 @@ class DeliveryRows:
 
     def get(self, delivery_id: str) -> Delivery | None:
         row = self._connection.execute(select(deliveries).where(deliveries.c.id == delivery_id)).one_or_none()
-        return None if row is None else _delivery(row)
+        return None if row is None else delivery_in(row)
 
     def of_job(self, job_id: str) -> list[Delivery]:
         rows = self._connection.execute(
             select(deliveries).where(deliveries.c.job_id == job_id).order_by(deliveries.c.number)
         )
-        return [_delivery(row) for row in rows]
+        return [delivery_in(row) for row in rows]
 
     def quarantined(self, destination: str) -> list[Delivery]:
         rows = self._connection.execute(
@@ -68,7 +68,7 @@ class DeliveryRows:
             .where(text(QUARANTINED), deliveries.c.destination == destination)
             .order_by(deliveries.c.number)
         )
-        return [_delivery(row) for row in rows]
+        return [delivery_in(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
         rows = self._connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
@@ -93,7 +93,7 @@ class DeliveryRows:
         rows = self._connection.execute(
             select(deliveries).where(*_due(errand, destination, now)).order_by(*_ORDER[errand]).limit(limit)
         )
-        return [_delivery(row) for row in rows]
+        return [delivery_in(row) for row in rows]
 
     def is_under_way(self) -> bool:
         return any(
@@ -166,5 +166,11 @@ def _values(row: Row[Any]) -> dict[str, Any]:
     return {name: value for name, value in row._mapping.items() if name != "number"}  # noqa: SLF001
 
 
-def _delivery(row: Row[Any]) -> Delivery:
+def delivery_in(row: Row[Any]) -> Delivery:
+    """The delivery of a row."""
     return Delivery(**{name: value for name, value in _values(row).items() if name != "rank"})
+
+
+def output_in(row: Row[Any]) -> Output:
+    """The output of a row."""
+    return Output(**_values(row))

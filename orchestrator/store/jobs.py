@@ -177,24 +177,24 @@ class JobRows:
 
     def get(self, job_id: str) -> Job | None:
         row = self._connection.execute(_GET, {"of_job": job_id}).one_or_none()
-        return None if row is None else _job(row)
+        return None if row is None else job_in(row)
 
     def starting(self, prefix: str, limit: int) -> list[Job]:
         is_named = func.substr(jobs.c.id, 1, len(prefix)) == prefix
         rows = self._connection.execute(select(jobs).where(is_named).order_by(jobs.c.number).limit(limit))
-        return [_job(row) for row in rows]
+        return [job_in(row) for row in rows]
 
     def of_study(self, study_uid: str) -> list[Job]:
         rows = self._connection.execute(select(jobs).where(jobs.c.study_uid == study_uid).order_by(jobs.c.number))
-        return [_job(row) for row in rows]
+        return [job_in(row) for row in rows]
 
     def page(self, limit: int) -> list[Job]:
         rows = self._connection.execute(select(jobs).order_by(jobs.c.number.desc()).limit(limit))
-        return [_job(row) for row in rows]
+        return [job_in(row) for row in rows]
 
     def in_state(self, *states: str) -> list[Job]:
         rows = self._connection.execute(select(jobs).where(jobs.c.state.in_(states)).order_by(jobs.c.number))
-        return [_job(row) for row in rows]
+        return [job_in(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
         rows = self._connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
@@ -235,7 +235,7 @@ class JobRows:
     def _begin(self, stage: Stage, now: datetime) -> ClaimedStage | None:
         """The leased stage with its job, which is running; None when the job was ended in this very moment."""
         row = self._connection.execute(_BEGIN, {"of_job": stage.job_id, "now": now}).one_or_none()
-        claimed = self._with_job(stage) if row is None else ClaimedStage(stage, _job(row))
+        claimed = self._with_job(stage) if row is None else ClaimedStage(stage, job_in(row))
         return claimed if claimed.job.state in _WORKABLE else None
 
     def _with_job(self, stage: Stage) -> ClaimedStage:
@@ -345,7 +345,8 @@ def _walks(queues: Sequence[Queue], *, each_rank: bool) -> tuple[_Walk, ...]:
     return tuple((lane, tuple(of_lane)) for lane, of_lane in ranks.items())
 
 
-def _job(row: Row[Any]) -> Job:
+def job_in(row: Row[Any]) -> Job:
+    """The job of a row."""
     values = {name: value for name, value in row._mapping.items() if name != "number"}  # noqa: SLF001
     values["inputs"] = tuple(JobInput(**given) for given in values["inputs"])
     values["send"] = tuple(values["send"])

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, selec
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.domain.errors import Fault, Transient
-from orchestrator.store.accounts import AccountRows, SessionRows, TokenRows
+from orchestrator.store.accounts import AccountRows, AnswerRows, SessionRows, TokenRows
 from orchestrator.store.alarms import AlarmRows
 from orchestrator.store.audit import AuditRows
 from orchestrator.store.bell import FileBell
@@ -28,6 +28,7 @@ from orchestrator.store.dialect import CHANNEL, tell_if_rung
 from orchestrator.store.jobs import JobRows
 from orchestrator.store.keeping import KeepingRows
 from orchestrator.store.leases import LeaseRows
+from orchestrator.store.lists import ListRows
 from orchestrator.store.site import SiteRows
 from orchestrator.store.studies import StudyRows
 from orchestrator.store.tables import installation
@@ -111,6 +112,14 @@ class _Unit:
     @cached_property
     def tokens(self) -> TokenRows:
         return TokenRows(self.connection)
+
+    @cached_property
+    def lists(self) -> ListRows:
+        return ListRows(self.connection)
+
+    @cached_property
+    def answers(self) -> AnswerRows:
+        return AnswerRows(self.connection)
 
     @cached_property
     def counts(self) -> CountRows:

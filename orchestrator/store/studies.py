@@ -13,7 +13,7 @@ from orchestrator.ports import Association
 from orchestrator.store.arrivals import instance_of, note, summary_in, words
 from orchestrator.store.counts import counts_of, forget
 from orchestrator.store.dialect import hold, insert_or_keep, ring
-from orchestrator.store.tables import associations, instances, own_uids, series, studies
+from orchestrator.store.tables import associations, instances, own_uids, series, studies, study_sites
 from orchestrator.store.versions import enter, reopen
 
 if TYPE_CHECKING:
@@ -178,9 +178,23 @@ class StudyRows:
         )
         return [instance_of(row) for row in rows]
 
-    def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
+    def describe(self, summary: Summary, facts: Mapping[str, Any], sites: Iterable[str] = ()) -> None:
         values = {**words(summary), "facts": facts}
-        self._connection.execute(update(studies).where(studies.c.uid == summary.uid).values(**values))
+        described = update(studies).where(studies.c.uid == summary.uid).values(**values).returning(studies.c.newest_at)
+        newest_at = self._connection.execute(described).scalar_one()
+        for site in sorted(set(sites)):
+            seen = insert_or_keep(self._connection, study_sites).values(
+                study_uid=summary.uid, site=site, newest_at=newest_at
+            )
+            self._connection.execute(
+                seen.on_conflict_do_update(
+                    index_elements=[study_sites.c.study_uid, study_sites.c.site], set_={"newest_at": newest_at}
+                )
+            )
+
+    def sites(self, study_uid: str) -> list[str]:
+        of_study = select(study_sites.c.site).where(study_sites.c.study_uid == study_uid)
+        return list(self._connection.execute(of_study.order_by(study_sites.c.site)).scalars())
 
     def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
         rows = self._connection.execution_options(yield_per=_FACTS_AT_ONCE).execute(

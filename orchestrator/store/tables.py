@@ -50,6 +50,9 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+BY_CODE_POINT: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that is ordered alike by every database, so that a range of it is a beginning."""
+
 metadata = MetaData()
 
 associations = Table(
@@ -83,9 +86,11 @@ studies = Table(
         )
     ),
     *(Column(name, JSON, nullable=False, server_default=text("'[]'")) for name in ("modalities", "body_parts")),
+    Column("patient_name_key", BY_CODE_POINT, nullable=False, server_default=text("''")),
     Column("facts", JSON(none_as_null=True)),
-    Index("studies_of_patient", "patient_issuer", "patient_id"),
+    Index("studies_of_patient", "patient_id", "patient_issuer"),
     Index("studies_by_accession_number", "accession_number"),
+    Index("studies_by_name", "patient_name_key", "newest_at"),
 )
 NOT_RETIRED: Final = "retired_at IS NULL"
 Index(
@@ -94,6 +99,16 @@ Index(
     sqlite_where=text(NOT_RETIRED),
     postgresql_where=text(NOT_RETIRED),
 )
+
+study_sites = Table(
+    "study_sites",
+    metadata,
+    Column("study_uid", Text, primary_key=True),
+    Column("site", Text, primary_key=True),
+    Column("newest_at", Instant, nullable=False),
+    Index("studies_of_site", "site", "newest_at"),
+)
+"""Sites whose nodes have sent a study, when it was routed."""
 
 series = Table(
     "series",
@@ -449,6 +464,18 @@ sessions = Table(
     Column("confirmed_at", Instant, nullable=False),
     Column("emergency_until", Instant),
 )
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request", Text, nullable=False),
+    Column("at", Instant, nullable=False, index=True),
+    Column("status", Integer),
+    Column("body", Text, nullable=False, server_default=text("''")),
+)
+"""What was answered to requests that carry an idempotency key; without a status they are still at work."""
 
 tokens = Table(
     "tokens",

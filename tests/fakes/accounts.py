@@ -1,8 +1,11 @@
-"""Who may come in, in memory: the ports `Accounts`, `Sessions` and `Tokens`."""
+"""Who may come in, in memory: the ports `Accounts`, `Sessions`, `Tokens` and `Answers`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from orchestrator.accounts import Answer
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -101,3 +104,26 @@ class MemoryTokens:
     def of_account(self, account: str) -> list[Token]:
         found = [token for token in self._state.tokens.values() if token.account == account]
         return sorted(sorted(found, key=lambda t: t.id), key=lambda t: t.created_at, reverse=True)
+
+
+class MemoryAnswers:
+    """The port `Answers` on one state."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def begin(self, account: str, key: str, request: str, at: datetime) -> Answer | None:
+        known = self._state.answers.get((account, key))
+        self._state.answers.setdefault((account, key), Answer(request, at))
+        return known
+
+    def finish(self, account: str, key: str, status: int, body: str) -> None:
+        self._state.answers[account, key] = replace(self._state.answers[account, key], status=status, body=body)
+
+    def drop(self, account: str, key: str) -> None:
+        self._state.answers.pop((account, key), None)
+
+    def forget(self, before: datetime) -> None:
+        for key, answer in list(self._state.answers.items()):
+            if answer.at < before:
+                del self._state.answers[key]

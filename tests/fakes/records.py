@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from tests.fakes.accounts import MemoryAccounts, MemorySessions, MemoryTokens
+from tests.fakes.accounts import MemoryAccounts, MemoryAnswers, MemorySessions, MemoryTokens
 from tests.fakes.counts import MemoryCounts
 from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.keeping import MemoryKeeping
+from tests.fakes.lists import MemoryLists
 from tests.fakes.offices import MemoryAlarms, MemoryLeases, MemoryWorkers
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
@@ -81,6 +82,8 @@ class MemoryUnit:
         self.accounts = MemoryAccounts(state)
         self.sessions = MemorySessions(state)
         self.tokens = MemoryTokens(state)
+        self.answers = MemoryAnswers(state)
+        self.lists = MemoryLists(state)
         self.counts = MemoryCounts(state)
 
 

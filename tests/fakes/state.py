@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from orchestrator.accounts import Answer
     from orchestrator.domain.access import Account, Session, Token
     from orchestrator.domain.alarm import Alarm
     from orchestrator.domain.audit import AuditEvent
@@ -70,6 +71,8 @@ class State:
     workers: dict[str, tuple[Worker, datetime]] = field(default_factory=dict)
     alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)
     audit_events: dict[int, AuditEvent] = field(default_factory=dict)
+    study_sites: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     sign_in_failures: dict[int, tuple[str, datetime]] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)

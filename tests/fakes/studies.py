@@ -118,9 +118,14 @@ class MemoryStudies:
             and (visit := self._state.associations.get(instance.association_id)) is not None
         )
 
-    def describe(self, summary: Summary, facts: Mapping[str, Any]) -> None:
+    def describe(self, summary: Summary, facts: Mapping[str, Any], sites: Iterable[str] = ()) -> None:
         self._state.summaries[summary.uid] = summary
         self._state.facts[summary.uid] = facts
+        for site in sites:
+            self._state.study_sites[summary.uid, site] = self._state.studies[summary.uid].newest_at
+
+    def sites(self, study_uid: str) -> list[str]:
+        return sorted(site for uid, site in self._state.study_sites if uid == study_uid)
 
     def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
         rows = self._state.studies

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from threading import Event
 
     from orchestrator.domain.queue import Queue
-    from orchestrator.ports import Bell, Catalog, Objects
+    from orchestrator.ports import Bell, Objects
     from orchestrator.service.working import Workshop
+    from orchestrator.site import Catalog
 
 _WAIT_S: Final = 1.0
 _PAUSE_WITHOUT_BELL_S: Final = 0.2

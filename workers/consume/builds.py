@@ -12,7 +12,7 @@ from orchestrator.store.catalog import package_digest
 if TYPE_CHECKING:
     from orchestrator.domain.job import Job
     from orchestrator.domain.pipeline import Manifest
-    from orchestrator.ports import Catalog
+    from orchestrator.site import Catalog
 
 _Look = tuple[tuple[str, int, int, int], ...]
 

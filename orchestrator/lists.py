@@ -1,0 +1,36 @@
+"""The port of what staff look through: long lists, page by page, the newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.domain.delivery import Delivery, Output
+    from orchestrator.domain.job import Job
+    from orchestrator.domain.search import Listed, Mark, StudyQuery
+
+
+class Lists(Protocol):
+    """What was received and done, for people who look for it. `sites`: only of studies that these have sent."""
+
+    def studies(self, query: StudyQuery, limit: int, after: Mark | None = None) -> list[Listed]:
+        """Studies, the newest first, those after a mark; where sites limit them, by when they were routed."""
+
+    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
+        """Jobs of each of these studies, oldest first."""
+
+    def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:
+        """Jobs in one of the states, newest first, those older than the job `before`."""
+
+    def deliveries(
+        self,
+        limit: int,
+        before: str = "",
+        *,
+        states: Sequence[str] = (),
+        destination: str = "",
+        sites: Sequence[str] = (),
+    ) -> list[tuple[Delivery, Output, Job]]:
+        """Deliveries with their output and job, newest first, those older than the delivery `before`."""

@@ -1,0 +1,153 @@
+"""What staff look through, by the indexes that know it, however much there is: the port `Lists`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, Connection, exists, select, tuple_
+
+from orchestrator.domain.search import LAST_CHARACTER, Listed, name_key
+from orchestrator.store.arrivals import summary_in
+from orchestrator.store.deliveries import delivery_in, output_in
+from orchestrator.store.jobs import job_in
+from orchestrator.store.tables import deliveries, jobs, outputs, studies, study_sites
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sqlalchemy import ColumnElement, Row, Table
+
+    from orchestrator.domain.delivery import Delivery, Output
+    from orchestrator.domain.job import Job
+    from orchestrator.domain.search import Mark, StudyQuery
+
+_LISTED = tuple(column for column in studies.c if column.name not in ("facts", "retirement"))
+
+
+class ListRows:
+    """The port `Lists` within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def studies(self, query: StudyQuery, limit: int, after: Mark | None = None) -> list[Listed]:
+        if query.text:
+            rows = _matching(self._connection, query, limit, after)
+        elif query.sites:
+            rows = _of_sites(self._connection, query, limit, after)
+        else:
+            rows = _newest(self._connection, _within(query, after), limit)
+        found = {row.uid: row for row in rows}
+        newest_first = sorted(found.values(), key=lambda row: (row.newest_at, row.uid), reverse=True)
+        return [_listed(row) for row in newest_first[:limit]]
+
+    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
+        of_studies = select(jobs).where(jobs.c.study_uid.in_(study_uids)).order_by(jobs.c.number)
+        found: dict[str, list[Job]] = {uid: [] for uid in study_uids}
+        for row in self._connection.execute(of_studies):
+            found[row.study_uid].append(job_in(row))
+        return found
+
+    def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:
+        conditions = [*_before(jobs, before), *_in_states(jobs, states), *_sent_by(sites)]
+        newest = select(jobs).where(*conditions).order_by(jobs.c.number.desc()).limit(limit)
+        return [job_in(row) for row in self._connection.execute(newest)]
+
+    def deliveries(
+        self,
+        limit: int,
+        before: str = "",
+        *,
+        states: Sequence[str] = (),
+        destination: str = "",
+        sites: Sequence[str] = (),
+    ) -> list[tuple[Delivery, Output, Job]]:
+        conditions = [*_before(deliveries, before), *_in_states(deliveries, states), *_sent_by(sites)]
+        if destination:
+            conditions.append(deliveries.c.destination == destination)
+        newest = (
+            select(deliveries.c.id, deliveries.c.output_id, deliveries.c.job_id)
+            .join(jobs, jobs.c.id == deliveries.c.job_id)
+            .where(*conditions)
+            .order_by(deliveries.c.number.desc())
+            .limit(limit)
+        )
+        rows = self._connection.execute(newest).all()
+        sent = self._by_id(deliveries, [row.id for row in rows])
+        built = self._by_id(outputs, [row.output_id for row in rows])
+        done = self._by_id(jobs, [row.job_id for row in rows])
+        return [(delivery_in(sent[row.id]), output_in(built[row.output_id]), job_in(done[row.job_id])) for row in rows]
+
+    def _by_id(self, table: Table, ids: Sequence[str]) -> dict[str, Row[Any]]:
+        return {row.id: row for row in self._connection.execute(select(table).where(table.c.id.in_(ids)))}
+
+
+def _before(table: Table, identifier: str) -> Iterator[ColumnElement[bool]]:
+    if identifier:
+        yield table.c.number < select(table.c.number).where(table.c.id == identifier).scalar_subquery()
+
+
+def _in_states(table: Table, states: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    if states:
+        yield table.c.state.in_(states)
+
+
+def _sent_by(sites: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    if sites:
+        yield exists().where(study_sites.c.study_uid == jobs.c.study_uid, study_sites.c.site.in_(sites))
+
+
+def _newest(connection: Connection, conditions: Iterable[ColumnElement[bool]], limit: int) -> Iterator[Row[Any]]:
+    newest = select(*_LISTED).where(*conditions).order_by(studies.c.newest_at.desc(), studies.c.uid.desc())
+    yield from connection.execute(newest.limit(limit))
+
+
+def _within(query: StudyQuery, after: Mark | None) -> Iterator[ColumnElement[bool]]:
+    if query.since is not None:
+        yield studies.c.newest_at >= query.since
+    if query.until is not None:
+        yield studies.c.newest_at < query.until
+    if after is not None:
+        yield tuple_(studies.c.newest_at, studies.c.uid) < tuple_(
+            *after, types=(studies.c.newest_at.type, studies.c.uid.type)
+        )
+
+
+def _is_before(at: Column[Any], uid: Column[Any], mark: Mark) -> ColumnElement[bool]:
+    return tuple_(at, uid) < tuple_(*mark, types=(at.type, uid.type))
+
+
+def _matching(connection: Connection, query: StudyQuery, limit: int, after: Mark | None) -> Iterator[Row[Any]]:
+    """One question for each thing that the text may be: asked together, they would be answered by no index."""
+    text, key = query.text.strip(), name_key(query.text)
+    ways: list[tuple[ColumnElement[bool], ...]] = [
+        (studies.c.uid == text,),
+        (studies.c.patient_id == text,),
+        (studies.c.accession_number == text,),
+    ]
+    if key:
+        ways.append((studies.c.patient_name_key >= key, studies.c.patient_name_key < key + LAST_CHARACTER))
+    common = list(_within(query, after))
+    if query.sites:
+        common.append(exists().where(study_sites.c.study_uid == studies.c.uid, study_sites.c.site.in_(query.sites)))
+    for way in ways:
+        yield from _newest(connection, (*way, *common), limit)
+
+
+def _of_sites(connection: Connection, query: StudyQuery, limit: int, after: Mark | None) -> Iterator[Row[Any]]:
+    at, uid = study_sites.c.newest_at, study_sites.c.study_uid
+    bounds: list[ColumnElement[bool]] = []
+    if query.since is not None:
+        bounds.append(at >= query.since)
+    if query.until is not None:
+        bounds.append(at < query.until)
+    if after is not None:
+        bounds.append(_is_before(at, uid, after))
+    columns = (at, *(column for column in _LISTED if column.name != "newest_at"))
+    for site in query.sites:
+        of_site = select(*columns).join(studies, studies.c.uid == uid).where(study_sites.c.site == site, *bounds)
+        yield from connection.execute(of_site.order_by(at.desc(), uid.desc()).limit(limit))
+
+
+def _listed(row: Row[Any]) -> Listed:
+    return Listed(summary_in(row), row.newest_at, row.is_closed, row.retired_at is not None)

@@ -1,0 +1,83 @@
+"""What staff look through, in memory: the port `Lists`."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from orchestrator.domain.search import Listed, name_key
+from orchestrator.domain.summary import Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from orchestrator.domain.delivery import Delivery, Output
+    from orchestrator.domain.job import Job
+    from orchestrator.domain.search import Mark, StudyQuery
+    from tests.fakes.state import State
+
+
+class MemoryLists:
+    """The port `Lists` on one state."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def studies(self, query: StudyQuery, limit: int, after: Mark | None = None) -> list[Listed]:
+        found = [self._listed(uid, query) for uid in self._state.studies if self._is_seen(uid, query.sites)]
+        chosen = [
+            listed
+            for listed in found
+            if (not query.text or is_meant(listed.summary, query.text))
+            and (query.since is None or listed.newest_at >= query.since)
+            and (query.until is None or listed.newest_at < query.until)
+            and (after is None or listed.mark < after)
+        ]
+        return sorted(chosen, key=lambda listed: listed.mark, reverse=True)[:limit]
+
+    def _listed(self, uid: str, query: StudyQuery) -> Listed:
+        row = self._state.studies[uid]
+        at = row.newest_at if query.text or not query.sites else self._routed_at(uid, query.sites)
+        summary = self._state.summaries.get(uid, Summary(uid))
+        return Listed(summary, at, row.is_closed, row.retirement is not None)
+
+    def _routed_at(self, uid: str, sites: Sequence[str]) -> datetime:
+        return max(
+            at for (study_uid, site), at in self._state.study_sites.items() if study_uid == uid and site in sites
+        )
+
+    def _is_seen(self, uid: str, sites: Sequence[str]) -> bool:
+        return not sites or any((uid, site) in self._state.study_sites for site in sites)
+
+    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
+        return {uid: [job for job in self._state.jobs.values() if job.study_uid == uid] for uid in study_uids}
+
+    def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:
+        older = takewhile(lambda job: job.id != before, self._state.jobs.values())
+        found = [j for j in older if (not states or j.state in states) and self._is_seen(j.study_uid, sites)]
+        return found[::-1][:limit]
+
+    def deliveries(
+        self,
+        limit: int,
+        before: str = "",
+        *,
+        states: Sequence[str] = (),
+        destination: str = "",
+        sites: Sequence[str] = (),
+    ) -> list[tuple[Delivery, Output, Job]]:
+        older = takewhile(lambda delivery: delivery.id != before, self._state.deliveries.values())
+        found = [
+            (delivery, self._state.outputs[delivery.output_id], self._state.jobs[delivery.job_id])
+            for delivery in older
+            if (not states or delivery.state in states) and destination in ("", delivery.destination)
+        ]
+        return [row for row in found if self._is_seen(row[2].study_uid, sites)][::-1][:limit]
+
+
+def is_meant(summary: Summary, text: str) -> bool:
+    """Whether a text that somebody typed is one of the things the study is known by."""
+    known = (summary.uid, summary.patient.id, summary.accession_number)
+    key = name_key(text)
+    return text.strip() in known or (bool(key) and name_key(summary.patient.name).startswith(key))
