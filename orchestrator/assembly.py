@@ -18,6 +18,7 @@ from orchestrator.domain.errors import Broken, Fault
 from orchestrator.domain.health import works
 from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due, settle_questions
+from orchestrator.service import deciding
 from orchestrator.service.announcing import Crier, announce_ready
 from orchestrator.service.checking import clock_health, database_health, recorder_health, storage_health
 from orchestrator.service.counting import Census, count_at, is_counting, nodes_due
@@ -109,6 +110,13 @@ class System:
         from orchestrator.passwords import Argon2Passwords
 
         return Door(self.records, self.clock, Argon2Passwords())
+
+    @property
+    def office(self) -> deciding.Office:
+        """What changing the rules, nodes and destinations needs."""
+        return deciding.Office(
+            self.records, self.catalog, self.clock, self.rulebook, needs_approval=self.settings.rule_approval
+        )
 
     def workshop(self) -> Workshop:
         """What workers ask."""

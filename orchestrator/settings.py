@@ -56,6 +56,8 @@ class Settings:
     lease_seconds: float
     time_zone: str
     """Whose clock rules go by where a node does not name its own."""
+    rule_approval: bool
+    """Whether rules need the approval of a second person."""
     installation: str
     environment: str
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -116,6 +118,7 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         quiet_seconds=source.parsed("QUIET_SECONDS", "30", _seconds),
         lease_seconds=source.parsed("LEASE_SECONDS", "15", _seconds),
         time_zone=source.parsed("TIME_ZONE", "UTC", time_zone_name),
+        rule_approval=source.parsed("RULE_APPROVAL", "false", _flag),
         installation=source.text("INSTALLATION", ""),
         environment=source.parsed("ENVIRONMENT", "production", _environment),
         origins=source.origins,
@@ -284,6 +287,12 @@ def _accept_or_refuse(text: str) -> str:
     if text not in ("accept", "refuse"):
         raise ValueError("must be accept or refuse")
     return text
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
 
 
 def _environment(text: str) -> str:

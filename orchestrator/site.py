@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
+    from orchestrator.domain.delivery import Destination, Node
     from orchestrator.domain.finding import Finding
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.route import Condition, Rule
@@ -69,6 +70,18 @@ class Rulebook(Protocol):
         self, site: SiteContent, manifests: Mapping[str, Manifest], destinations: Collection[str]
     ) -> Sequence[Finding]:
         """All that is wrong with, or odd about, the rules, procedures and test studies of a site."""
+
+    def read(self, text: str) -> Any:
+        """YAML as plain values. Raises Refused RULE_INVALID with line and column."""
+
+    def write(self, value: Any) -> str:
+        """Plain values as YAML, which `read` reads back."""
+
+    def node(self, source: Mapping[str, Any]) -> Node:
+        """One node, as the site file writes it. Raises Refused DESTINATION_INVALID naming the path of the fault."""
+
+    def destination(self, source: Mapping[str, Any]) -> Destination:
+        """One destination, likewise."""
 
     def condition(self, source: Mapping[str, Any], path: str) -> Condition:
         """One condition tree, as rules and manifests write it. Raises as `rules`."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +14,7 @@ from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.commands.span import span
 from orchestrator.service.operating import audited
+from orchestrator.service.telling import event_told
 
 if TYPE_CHECKING:
     import argparse
@@ -39,14 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     since = None if arguments.since is None else system.clock.now() - arguments.since
     events = audited(system.records, arguments.limit, since)
     if arguments.json:
-        sys.stdout.write(json.dumps({"items": [_as_json(event) for event in events]}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"items": [event_told(event) for event in events]}, indent=2) + "\n")
         return 0
     Console().print(_table(events) if events else "No event.")
     return 0
-
-
-def _as_json(event: AuditEvent) -> dict[str, Any]:
-    return {**asdict(event), "at": event.at.isoformat(), "last_at": event.last_at.isoformat()}
 
 
 def _table(events: Sequence[AuditEvent]) -> Table:

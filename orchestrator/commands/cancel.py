@@ -10,6 +10,7 @@ from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.commands.operator import operator
 from orchestrator.service.repairing import cancel_job
+from orchestrator.service.telling import cancelled_told
 
 if TYPE_CHECKING:
     import argparse
@@ -32,17 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     router = open_system(settings.load_of_installation()).router()
     cancelled = cancel_job(router, arguments.id, by=operator(), reason=arguments.reason)
     if arguments.json:
-        facts = {
-            "id": cancelled.job.id,
-            "study_uid": cancelled.job.study_uid,
-            "pipeline": cancelled.job.pipeline,
-            "state": cancelled.job.state,
-            "reason": cancelled.job.reason,
-            "was_cancelled": cancelled.was_cancelled,
-            "withdrawn": cancelled.withdrawn,
-            "sent": dict(cancelled.sent),
-        }
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        sys.stdout.write(json.dumps(cancelled_told(cancelled), indent=2) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(cancelled)) + "\n")
     return 0

@@ -12,15 +12,14 @@ from orchestrator import settings
 from orchestrator.assembly import DELIVERED_KINDS, open_system
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.rulebook.sitefile import parse_site
+from orchestrator.service.deciding import require_sound
 from orchestrator.service.operating import replace_site
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from orchestrator.assembly import System
     from orchestrator.domain.delivery import Destination
-    from orchestrator.domain.site import SiteContent
 
 EXAMPLE: Final = "tendon import site.yaml"
 
@@ -38,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refused(Fault.NOT_FOUND, f"{arguments.file} cannot be read as text") from error
     system = open_system(settings.load())
     content = parse_site(text)
-    _check_rules(system, content)
+    require_sound(system.office, content)
     here = arguments.file.absolute().parent
     rooted = replace(content, destinations=tuple(_rooted(destination, here) for destination in content.destinations))
     site = replace_site(system.records, system.clock, rooted, getuser(), f"import of {arguments.file.name}")
@@ -57,13 +56,6 @@ def _notes(destinations: Sequence[Destination]) -> list[str]:
     return notes + [
         f"{d.name}: arrival is proven by query, not commitment" for d in destinations if d.proof == "commitment"
     ]
-
-
-def _check_rules(system: System, content: SiteContent) -> None:
-    findings = system.rulebook.check(content, system.catalog.manifests(), [d.name for d in content.destinations])
-    faults = [f"{f.path}: {f.message}" for f in findings if f.severity != "hint"]
-    if faults:
-        raise Refused(Fault.RULE_INVALID, "; ".join(faults[:5]))
 
 
 def _rooted(destination: Destination, here: Path) -> Destination:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from orchestrator import settings
 from orchestrator.assembly import open_catalog
+from orchestrator.service.telling import pipeline_told
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print them; exit code 1 when a folder is faulty."""
     catalog = open_catalog(settings.load())
-    items = [_item(manifest) for manifest in catalog.manifests().values()]
+    items = [{**pipeline_told(manifest), "fit": _fitness(manifest)} for manifest in catalog.manifests().values()]
     faults = catalog.faults()
     if arguments.json:
         sys.stdout.write(json.dumps({"items": items, "faults": dict(faults)}, indent=2) + "\n")
@@ -44,18 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     for folder, fault in faults.items():
         console.print(Text(f"not usable: {folder}: {fault}"))
     return int(bool(faults))
-
-
-def _item(manifest: Manifest) -> dict[str, str]:
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "title": manifest.title,
-        "standing": manifest.standing,
-        "weights_digest": manifest.weights_digest or "none",
-        "package_digest": manifest.package_digest,
-        "fit": _fitness(manifest),
-    }
 
 
 def _fitness(manifest: Manifest) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.service.repairing import reroute_study
+from orchestrator.service.telling import rerouted_told
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from orchestrator.domain.job import Job
     from orchestrator.service.repairing import Rerouted
 
 EXAMPLE: Final = "tendon reroute 1.2.840.113619.2.55.3"
@@ -30,45 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Decide again, and say what came of it."""
     rerouted = reroute_study(open_system(settings.load_of_installation()).router(), arguments.uid)
     if arguments.json:
-        sys.stdout.write(json.dumps(_as_json(rerouted), indent=2) + "\n")
+        sys.stdout.write(json.dumps(rerouted_told(rerouted), indent=2) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(rerouted)) + "\n")
     return 0
-
-
-def _as_json(rerouted: Rerouted) -> dict[str, Any]:
-    return {
-        "study_uid": rerouted.study_uid,
-        "rule_set_version": rerouted.rule_set_version,
-        "new": _jobs(rerouted.made),
-        "kept": _jobs(rerouted.kept),
-        "unasked": _jobs(rerouted.unasked),
-        "decisions": [
-            {
-                "rule": made.rule,
-                "pipeline": made.pipeline,
-                "series_uid": made.series_uid,
-                "yes": made.is_yes,
-                "reason": made.reason,
-                "code": made.code,
-            }
-            for made in rerouted.decisions
-        ],
-    }
-
-
-def _jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": job.id,
-            "pipeline": job.pipeline,
-            "series_uid": job.primary.series_uid,
-            "generation": job.generation,
-            "state": job.state,
-            "reason": job.reason,
-        }
-        for job in jobs
-    ]
 
 
 def _lines(rerouted: Rerouted) -> Iterator[str]:

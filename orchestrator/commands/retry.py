@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.service.repairing import retry_job
+from orchestrator.service.telling import retried_told
 
 if TYPE_CHECKING:
     import argparse
@@ -29,17 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Try again, and say what."""
     retried = retry_job(open_system(settings.load_of_installation()).router(), arguments.id)
     if arguments.json:
-        facts = {
-            "id": retried.job.id,
-            "study_uid": retried.job.study_uid,
-            "pipeline": retried.job.pipeline,
-            "state": retried.job.state,
-            "reason": retried.job.reason,
-            "stage": retried.stage,
-            "resumed": retried.resumed,
-            "still_quarantined": retried.still_quarantined,
-        }
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        sys.stdout.write(json.dumps(retried_told(retried), indent=2) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(retried)) + "\n")
     return 0

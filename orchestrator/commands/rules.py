@@ -17,6 +17,7 @@ from orchestrator.domain.site import SiteContent
 from orchestrator.domain.trial import tally
 from orchestrator.rulebook import parse_yaml
 from orchestrator.service.replaying import replay, seconds_of_jobs
+from orchestrator.service.telling import change_told
 
 if TYPE_CHECKING:
     import argparse
@@ -73,23 +74,14 @@ def _replay(arguments: argparse.Namespace) -> int:
     changes = list(replay(system.records, system.rulebook, system.catalog.manifests(), tried, since))
     summed = tally(changes, seconds_of_jobs(system.records))
     if arguments.json:
-        sys.stdout.write(json.dumps({"items": [_as_json(c) for c in changes], "sum": asdict(summed)}, indent=2) + "\n")
+        sys.stdout.write(
+            json.dumps({"items": [change_told(c) for c in changes], "sum": asdict(summed)}, indent=2) + "\n"
+        )
         return 0
     for change in changes:
         sys.stdout.write(f"{change.study_uid}: {'; '.join(_told(change)) or 'unchanged'}\n")
     sys.stdout.write(_summed(summed))
     return 0
-
-
-def _as_json(change: Change) -> dict[str, Any]:
-    return {
-        "study_uid": change.study_uid,
-        "changed": not change.is_none,
-        "rules": {"before": change.before.rules, "after": change.after.rules},
-        "begun": [asdict(job) for job in change.begun],
-        "dropped": [asdict(job) for job in change.dropped],
-        "altered": [{"before": asdict(before), "after": asdict(after)} for before, after in change.altered],
-    }
 
 
 def _told(change: Change) -> list[str]:

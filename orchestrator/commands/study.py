@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestrator import settings
 from orchestrator.assembly import open_system
 from orchestrator.service.operating import study_story
-from orchestrator.service.staffing import lack_of, present
+from orchestrator.service.staffing import present
+from orchestrator.service.telling import story_told
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from orchestrator.domain.errors import Fault
-    from orchestrator.domain.retention import Retirement
-    from orchestrator.domain.version import Version
-    from orchestrator.domain.worker import Worker
-    from orchestrator.service.operating import JobStory, StudyStory
 
 EXAMPLE: Final = "tendon study 1.2.840.113619.2.55.3"
 _NEXT: Final = {
@@ -54,122 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print its story."""
     system = open_system(settings.load_for_questions())
     story = study_story(system.records, arguments.uid)
-    facts = as_json(story, present(system.staff()))
+    facts = story_told(story, present(system.staff()))
     sys.stdout.write((json.dumps(facts, indent=2) if arguments.json else "\n".join(_lines(facts))) + "\n")
     return 0
-
-
-def as_json(story: StudyStory, workers: Sequence[Worker]) -> dict[str, Any]:
-    """The story as JSON values, without names of persons; stages that none of the workers can run say why."""
-    versions = {(version.uid, version.instance.digest) for version in story.versions}
-    return {
-        "study_uid": story.study.uid,
-        "revision": story.study.revision,
-        "retired": _retired_json(story.retirement),
-        "series": [
-            {
-                "series_uid": series.uid,
-                "modality": series.header.modality,
-                "instances": len(series.instances),
-                "settled": series.is_settled,
-                "signal": series.signal,
-                "ready_at": series.ready_at.isoformat() if series.ready_at else None,
-            }
-            for series in story.study.series
-        ],
-        "left_out": [
-            {"sop_instance_uid": i.header.sop_instance_uid, "reason": _why_left_out(i.is_own, i.header.unreadable)}
-            for i in story.left_out
-            if (i.header.sop_instance_uid, i.digest) not in versions
-        ],
-        "versions": [_version_json(version) for version in story.versions],
-        "decisions": [
-            {
-                "revision": revision,
-                "rule_set_version": version,
-                "at": at.isoformat(),
-                "rule": decision.rule,
-                "pipeline": decision.pipeline,
-                "series_uid": decision.series_uid,
-                "yes": decision.is_yes,
-                "reason": decision.reason,
-                "code": decision.code,
-            }
-            for revision, version, at, decision in story.decisions
-        ],
-        "jobs": [_job_json(job, workers) for job in story.jobs],
-    }
-
-
-def _version_json(version: Version) -> dict[str, Any]:
-    return {
-        "sop_instance_uid": version.uid,
-        "received_at": version.received_at.isoformat(),
-        "class": version.difference,
-        "standing": version.standing,
-        "reason": version.reason,
-        "decided_by": version.decided_by,
-        "decided_at": version.decided_at.isoformat() if version.decided_at else None,
-    }
-
-
-def _retired_json(retirement: Retirement | None) -> dict[str, Any] | None:
-    if retirement is None:
-        return None
-    return {
-        "at": retirement.at.isoformat(),
-        "reason": retirement.reason,
-        "series": [
-            {"series_uid": series.uid, "modality": series.modality, "instances": series.instances}
-            for series in retirement.series
-        ],
-    }
-
-
-def _job_json(story: JobStory, workers: Sequence[Worker]) -> dict[str, Any]:
-    outputs = {output.id: output for output in story.outputs}
-    return {
-        "id": story.job.id,
-        "pipeline": story.job.pipeline,
-        "version": story.job.version,
-        "series_uid": story.job.primary.series_uid,
-        "state": story.job.state,
-        "reason": story.job.reason,
-        "code": story.job.code,
-        "rules": [rule["name"] for rule in story.job.rules],
-        "stages": [
-            {
-                "name": stage.name,
-                "state": stage.state,
-                "attempt": stage.attempt,
-                "attempts_allowed": stage.attempts_allowed,
-                "reason": stage.reason,
-                "lacks": _told(lack_of(workers, story.job, stage)),
-            }
-            for stage in story.stages
-        ],
-        "deliveries": [
-            {
-                "object": outputs[d.output_id].name,
-                "kind": outputs[d.output_id].kind,
-                "destination": d.destination,
-                "state": d.state,
-                "proof": d.proof,
-                "reason": d.reason,
-            }
-            for d in story.deliveries
-        ],
-    }
-
-
-def _told(lack: Fault | None) -> str:
-    return "" if lack is None else f"{lack.value.meaning} [{lack.code}]"
-
-
-def _why_left_out(is_own: bool, unreadable: str) -> str:  # noqa: FBT001
-    if is_own:
-        return "Tendon made it: it came back and starts nothing"
-    return unreadable or "other bytes came under a known SOP Instance UID; another version is in use"
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[str]:

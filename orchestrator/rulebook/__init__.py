@@ -18,11 +18,13 @@ from orchestrator.rulebook.compiling import Compiler
 from orchestrator.rulebook.procedures import Procedures, compile_procedures
 from orchestrator.rulebook.reading import parse_yaml
 from orchestrator.rulebook.shaping import raise_first, shaped
+from orchestrator.rulebook.sitefile import destination_of, node_of, write_yaml
 from orchestrator.rulebook.text import ConditionText, RuleText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from orchestrator.domain.delivery import Destination, Node
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.route import Condition, Rule
     from orchestrator.domain.site import SiteContent
@@ -87,6 +89,22 @@ class YamlRulebook:
         raise_first(compiler.findings)
         assert condition is not None
         return condition
+
+    def read(self, text: str) -> Any:
+        """YAML as plain values. Raises Refused RULE_INVALID with line and column."""
+        return parse_yaml(text)
+
+    def write(self, value: Any) -> str:
+        """Plain values as YAML."""
+        return write_yaml(value)
+
+    def node(self, source: Mapping[str, Any]) -> Node:
+        """One node. Raises Refused DESTINATION_INVALID naming the path of the fault."""
+        return node_of(source)
+
+    def destination(self, source: Mapping[str, Any]) -> Destination:
+        """One destination. Raises as `node`."""
+        return destination_of(source)
 
     def check(
         self, site: SiteContent, manifests: Mapping[str, Manifest], destinations: Collection[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -72,6 +72,9 @@ class _DestinationText(_Text):
     max_per_s: float | None = Field(default=None, ge=0.01, allow_inf_nan=False)
 
 
+_Shape = TypeVar("_Shape", bound=_Text)
+
+
 class _SiteText(_Text):
     nodes: list[_NodeText] = []
     destinations: list[_DestinationText] = []
@@ -101,17 +104,12 @@ def parse_site(text: str) -> SiteContent:
     content = parse_yaml(text)
     if not isinstance(content, dict | None):
         raise Refused(Fault.DESTINATION_INVALID, "the file: must hold nodes, destinations and rules by name")
-    try:
-        site = _SiteText.model_validate(content or {})
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-        raise Refused(Fault.DESTINATION_INVALID, f"{path}: {first['msg']}") from error
+    site = _shaped(_SiteText, content or {})
     for section, given in (("nodes", site.nodes), ("destinations", site.destinations)):
         _require_distinct(section, [one.name for one in given])
     return SiteContent(
         nodes=tuple(Node(**node.model_dump()) for node in site.nodes),
-        destinations=tuple(_destination(number, given) for number, given in enumerate(site.destinations)),
+        destinations=tuple(_destination(f"destinations[{n}].", given) for n, given in enumerate(site.destinations)),
         rules=tuple(site.rules),
         procedures=tuple(site.procedures),
         test_studies=tuple(site.test_studies),
@@ -124,10 +122,29 @@ def _require_distinct(section: str, names: list[str]) -> None:
             raise Refused(Fault.DESTINATION_INVALID, f"{section}[{number}].name: {name} is there twice")
 
 
-def _destination(number: int, given: _DestinationText) -> Destination:
+def node_of(source: Mapping[str, Any]) -> Node:
+    """One node, as the site file writes it. Raises Refused DESTINATION_INVALID naming the path of the fault."""
+    return Node(**_shaped(_NodeText, source).model_dump())
+
+
+def destination_of(source: Mapping[str, Any]) -> Destination:
+    """One destination, likewise."""
+    return _destination("", _shaped(_DestinationText, source))
+
+
+def _shaped(shape: type[_Shape], source: Any) -> _Shape:
+    try:
+        return shape.model_validate(source)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+        raise Refused(Fault.DESTINATION_INVALID, f"{path}: {first['msg']}") from error
+
+
+def _destination(path: str, given: _DestinationText) -> Destination:
     for needed in _NEEDS[given.kind]:
         if not getattr(given, needed):
-            detail = f"destinations[{number}].{needed}: a destination of kind {given.kind} needs it"
+            detail = f"{path}{needed}: a destination of kind {given.kind} needs it"
             raise Refused(Fault.DESTINATION_INVALID, detail)
     values = given.model_dump()
     values["release"] = given.release or ("after_review" if given.kind in _WAITS_FOR_REVIEW else "at_once")
@@ -150,7 +167,12 @@ def write_site(site: SiteContent) -> str:
     for name in ("procedures", "test_studies"):
         if given := getattr(site, name):
             body[name] = [dict(one) for one in given]
-    return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return write_yaml(body)
+
+
+def write_yaml(value: Any) -> str:
+    """Plain values as YAML; `parse_yaml` reads them back."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _without_defaults(given: Node | Destination, default: Node | Destination) -> dict[str, Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from orchestrator.domain.finding import Finding
     from orchestrator.domain.site import SiteFile
     from orchestrator.ports import Clock, Records, Unit
     from orchestrator.site import Catalog, Rulebook
@@ -49,7 +50,7 @@ def propose(
             content = replace(content, procedures=tuple(procedures))
         if test_studies is not None:
             content = replace(content, test_studies=tuple(test_studies))
-        _require_sound(office, content)
+        require_sound(office, content)
         by = "" if office.needs_approval else author
         site = version_of(content, version, author, office.clock.now(), reason, activated_by=by)
         unit.site.add(site)
@@ -72,7 +73,7 @@ def activate(office: Office, version: int, by: str) -> SiteFile:
         current = unit.site.current()
         if current is not None:
             draft = replace(draft, nodes=current.nodes, destinations=current.destinations)
-        _require_sound(office, draft.content)
+        require_sound(office, draft.content)
         site = replace(draft, activated_by=by, activated_at=office.clock.now())
         unit.site.activate(site)
     return site
@@ -92,11 +93,16 @@ def roll_back(office: Office, version: int, by: str, reason: str = "") -> SiteFi
         current = unit.site.current()
         assert current is not None, "one was in force"
         content = replace(earlier.content, nodes=current.nodes, destinations=current.destinations)
-        _require_sound(office, content)
+        require_sound(office, content)
         why = f"back to version {version}" + (f": {reason}" if reason else "")
         site = version_of(content, number, by, office.clock.now(), why, activated_by=by)
         unit.site.add(site)
     return site
+
+
+def findings_of(office: Office, content: SiteContent) -> Sequence[Finding]:
+    """All that is wrong with, or odd about, the rules of a site as they would be put in force."""
+    return office.rulebook.check(content, office.catalog.manifests(), [d.name for d in content.destinations])
 
 
 def _version(unit: Unit, version: int) -> SiteFile:
@@ -106,9 +112,9 @@ def _version(unit: Unit, version: int) -> SiteFile:
     return found
 
 
-def _require_sound(office: Office, content: SiteContent) -> None:
-    """Hints keep nothing from being put in force."""
-    findings = office.rulebook.check(content, office.catalog.manifests(), [d.name for d in content.destinations])
+def require_sound(office: Office, content: SiteContent) -> None:
+    """Raise Refused RULE_INVALID naming the path of the first fault; hints keep nothing from being put in force."""
+    findings = findings_of(office, content)
     faults = [f"{finding.path}: {finding.message}" for finding in findings if finding.severity != "hint"]
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
