@@ -25,6 +25,7 @@ from orchestrator.service.counting import Census, count_at, is_counting, nodes_d
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
+from orchestrator.service.probing import Prober
 from orchestrator.service.quotas import Quotas
 from orchestrator.service.receiving import ABANDONED, Reception
 from orchestrator.service.recording import JournalRecorder, Recorder
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from orchestrator.admin.app import AdminServer
+    from orchestrator.admin.context import Admin
     from orchestrator.broker import DeadLetter, DeadLetters
     from orchestrator.dicom.archive import Archive
     from orchestrator.dicom.scp import StorageScp
@@ -131,7 +133,38 @@ class System:
 
         listening = socket.create_server((self.settings.admin_host, port))
         metrics = metrics_of(self.records, self.objects, journal)
-        return AdminServer(application(metrics=metrics, states=states), listening)
+        return AdminServer(application(self.pages, metrics=metrics, states=states), listening)
+
+    @cached_property
+    def pages(self) -> Admin:
+        """What pages and API work with."""
+        from orchestrator.admin.context import Admin
+        from orchestrator.apart import ReplayApart
+
+        return Admin(
+            installation=self.installation,
+            environment=self.settings.environment,
+            time_zone=self.settings.time_zone,
+            records=self.records,
+            objects=self.objects,
+            clock=self.clock,
+            identifiers=self.identifiers,
+            catalog=self.catalog,
+            rulebook=self.rulebook,
+            door=self.door,
+            office=self.office,
+            router=self.router(),
+            staff=self.staff(),
+            prober=self._prober(),
+            replayer=ReplayApart(as_environment(self.settings), self.settings.data_dir / "replay"),
+        )
+
+    def _prober(self) -> Prober:
+        from orchestrator.dicom.scu import DicomSender
+        from orchestrator.dicom.specimen import specimen
+
+        echo = DicomSender(self.settings.ae_title).echo
+        return Prober(self.records, self.objects, echo, self._senders(), partial(specimen, self.installation))
 
     def database_health(self) -> Health:
         """Whether the database answers."""
@@ -189,11 +222,13 @@ class System:
         )
 
     def _dispatch(self, office: Office) -> Dispatch:
+        return Dispatch(self.records, self.objects, self.clock, self._senders(), office)
+
+    def _senders(self) -> dict[str, Sender]:
         from orchestrator.dicom.scu import DicomSender
         from orchestrator.store.folder import FolderSender
 
-        senders: dict[str, Sender] = {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
-        return Dispatch(self.records, self.objects, self.clock, senders, office)
+        return {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
 
     def _census(self) -> Census:
         from orchestrator.dicom.counting import FindCounter

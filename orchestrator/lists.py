@@ -24,6 +24,15 @@ class Lists(Protocol):
     def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:
         """Jobs in one of the states, newest first, those older than the job `before`."""
 
+    def open_jobs(self) -> dict[str, int]:
+        """How many jobs there are in each state in which something is still to be done."""
+
+    def open_deliveries(self) -> dict[str, int]:
+        """How many deliveries are `waiting`, `unproven` and `quarantined`."""
+
+    def quarantined(self) -> dict[str, int]:
+        """How many deliveries are in quarantine, by destination."""
+
     def deliveries(
         self,
         limit: int,

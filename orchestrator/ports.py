@@ -219,6 +219,9 @@ class Studies(Protocol):
     def describe(self, summary: Summary, facts: Mapping[str, Any], sites: Iterable[str] = ()) -> None:
         """Keep what the study is known by, the facts it was routed by, as JSON values, and which sites sent it."""
 
+    def facts(self, study_uid: str) -> Mapping[str, Any] | None:
+        """The facts that the study was routed by."""
+
     def sites(self, study_uid: str) -> list[str]:
         """Names of the sites that sent it, until it was last routed."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import timedelta
     from typing import Any
 
     from orchestrator.domain.delivery import Destination, Node
@@ -57,6 +59,24 @@ class Procedures(Protocol):
         """What it tells of a procedure, by the full names of facts."""
 
 
+@dataclass(frozen=True, slots=True)
+class FactText:
+    """A fact as its reader needs it: what it is, an example as it is written, and how it can be asked for."""
+
+    name: str
+    type: str
+    description: str
+    example: str
+    operators: tuple[str, ...]
+
+
+class Replayer(Protocol):
+    """Tries rules on the studies that came lately."""
+
+    def __call__(self, tried: SiteContent, span: timedelta) -> Mapping[str, Any]:
+        """`items`, one for each study, and their `sum`. Raises Refused RULE_INVALID, Transient REPLAY_BUSY."""
+
+
 class Rulebook(Protocol):
     """Turns rule text into rules and back into plain words."""
 
@@ -82,6 +102,9 @@ class Rulebook(Protocol):
 
     def destination(self, source: Mapping[str, Any]) -> Destination:
         """One destination, likewise."""
+
+    def facts(self) -> Sequence[FactText]:
+        """What conditions can ask for."""
 
     def condition(self, source: Mapping[str, Any], path: str) -> Condition:
         """One condition tree, as rules and manifests write it. Raises as `rules`."""

@@ -93,6 +93,8 @@ def _searching() -> None:
     op.drop_index("studies_of_patient", "studies")
     op.create_index("studies_of_patient", "studies", ["patient_id", "patient_issuer"])
     op.create_index("studies_by_name", "studies", ["patient_name_key", "newest_at"])
+    is_held = sa.text("state = 'held'")
+    op.create_index("deliveries_held", "deliveries", ["number"], sqlite_where=is_held, postgresql_where=is_held)
     op.create_table(
         "study_sites",
         sa.Column("study_uid", sa.Text(), primary_key=True),

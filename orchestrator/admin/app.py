@@ -1,61 +1,118 @@
-"""HTTP for monitors: is the process alive, is it ready, how much work is there.
-
-Neither of the first two waits for anything, whatever hangs.
-"""
+"""The web application: monitors, API, pages. And the server that answers with it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import logging
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
-from orchestrator.domain.health import worst
+from orchestrator.admin.api import jobs, people, rules, site, status, studies
+from orchestrator.admin.context import admin_of
+from orchestrator.admin.monitors import monitor_routes
+from orchestrator.admin.pages import page_routers
+from orchestrator.admin.pages.rendering import error_page
+from orchestrator.admin.problems import Problem, documented, http_answer, problem_answer, validation_answer
+from orchestrator.domain.errors import Broken, Fault, Refused, TendonError, where
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
-    from starlette.requests import Request
+    from starlette.responses import Response
 
+    from orchestrator.admin.context import Admin
     from orchestrator.domain.health import Health
 
-_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_API: Final = "/api/v1"
+_PARTS: Final = (studies, jobs, rules, site, people, status)
 _MOST_CONNECTIONS = 200
+_log = logging.getLogger("tendon.admin")
 
 
-def application(*, metrics: Callable[[], bytes], states: Callable[[], Mapping[str, Health]]) -> Starlette:
+def application(admin: Admin, *, metrics: Callable[[], bytes], states: Callable[[], Mapping[str, Health]]) -> FastAPI:
     """The ASGI application. `states` tells at once of each part that must work for the process to be ready."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.admin = admin
+    app.router.routes.extend(monitor_routes(metrics=metrics, states=states))
+    api = APIRouter(prefix=_API)
+    for part in _PARTS:
+        api.include_router(part.router, responses=documented(401, 403, 413, 422, 503))
 
-    async def health(_: Request) -> Response:
-        return PlainTextResponse("ok")
+    @api.get("/openapi.json", include_in_schema=False)
+    def description() -> JSONResponse:
+        return JSONResponse(_described(app))
 
-    async def readiness(_: Request) -> Response:
-        found = states()
-        checks = {name: {what: told for what, told in asdict(state).items() if told} for name, state in found.items()}
-        status = worst(found.values())
-        return JSONResponse({"status": status, "checks": checks}, status_code=503 if status == "fail" else 200)
+    app.include_router(api)
+    for router in page_routers():
+        app.include_router(router, include_in_schema=False)
+    _answer_errors(app)
+    return app
 
-    def measurements(_: Request) -> Response:
-        return Response(metrics(), media_type=_PROMETHEUS)
 
-    return Starlette(
-        routes=[
-            Route("/healthz", health),
-            Route("/readyz", readiness),
-            Route("/metrics", measurements),
-        ]
-    )
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(TendonError)
+    def of_ours(request: Request, error: TendonError) -> Response:
+        return problem_answer(error) if _is_api(request) else error_page(request, admin_of(request), error)
+
+    @app.exception_handler(RequestValidationError)
+    def of_shape(request: Request, error: RequestValidationError) -> Response:
+        if _is_api(request):
+            return validation_answer(error)
+        return error_page(request, admin_of(request), Refused(Fault.REQUEST_INVALID))
+
+    @app.exception_handler(HTTPException)
+    def of_http(request: Request, error: HTTPException) -> Response:
+        if _is_api(request):
+            return http_answer(error)
+        fault = Fault.NOT_FOUND if error.status_code == 404 else Fault.REQUEST_INVALID  # noqa: PLR2004
+        return error_page(request, admin_of(request), Refused(fault, str(error.detail)), error.status_code)
+
+    @app.exception_handler(Exception)
+    def unforeseen(request: Request, error: Exception) -> Response:
+        _log.error("a request failed: %s", where(error))
+        told = Broken(Fault.REQUEST_FAILED)
+        return problem_answer(told) if _is_api(request) else error_page(request, admin_of(request), told)
+
+
+def _is_api(request: Request) -> bool:
+    return request.url.path.startswith(f"{_API}/")
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The API by OpenAPI, with both ways in and the shape of problems."""
+    from fastapi.openapi.utils import get_openapi  # noqa: PLC0415 - asked for seldom
+
+    if app.openapi_schema is None:
+        described = get_openapi(
+            title="Tendon",
+            version="1",
+            description="Studies, jobs, rules, nodes and destinations of one installation.",
+            routes=app.routes,
+        )
+        parts = described.setdefault("components", {})
+        parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema(
+            ref_template="#/components/schemas/{model}"
+        )
+        parts["schemas"].update(parts["schemas"]["Problem"].pop("$defs", {}))
+        parts["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"},
+            "session": {"type": "apiKey", "in": "cookie", "name": "tendon_session"},
+        }
+        described["security"] = [{"token": []}, {"session": []}]
+        app.openapi_schema = described
+    return app.openapi_schema
 
 
 class AdminServer:
     """Serves the application in a thread, on a socket that is already bound."""
 
-    def __init__(self, application: Starlette, listening: socket.socket) -> None:
+    def __init__(self, application: FastAPI, listening: socket.socket) -> None:
         self._listening = listening
         self._server = uvicorn.Server(
             uvicorn.Config(

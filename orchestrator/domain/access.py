@@ -23,13 +23,15 @@ class Permission(StrEnum):
     STUDIES_READ = "studies:read"
     """Studies, jobs, results and deliveries, with the names of patients."""
     JOBS_ACT = "jobs:act"
-    """Retry, cancel, route again, resume, clear an alarm."""
+    """Retry, cancel and route again."""
     STATUS_READ = "status:read"
     """Pipelines, workers, counts and alarms: nothing of a patient."""
     RULES_READ = "rules:read"
     RULES_WRITE = "rules:write"
     SITE_READ = "site:read"
     """Nodes, destinations and notices."""
+    SITE_ACT = "site:act"
+    """Ask nodes and destinations whether they are there, send again what waits for them, clear alarms."""
     SITE_WRITE = "site:write"
     AUDIT_READ = "audit:read"
     USERS_WRITE = "users:write"
@@ -39,7 +41,7 @@ class Permission(StrEnum):
 
 _P = Permission
 _READER: Final = frozenset({_P.STUDIES_READ, _P.STATUS_READ, _P.EMERGENCY})
-_OPERATOR: Final = _READER | {_P.JOBS_ACT, _P.RULES_READ, _P.RULES_WRITE, _P.SITE_READ}
+_OPERATOR: Final = _READER | {_P.JOBS_ACT, _P.RULES_READ, _P.RULES_WRITE, _P.SITE_READ, _P.SITE_ACT}
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     "viewer": _READER,
     "radiologist": _READER,

@@ -105,6 +105,8 @@ class Fault(Enum):
     )
     APPROVAL_NEEDED = Meaning("TND-2013", "rules need the approval of a second person", "ask one to switch them on")
 
+    REPLAY_BUSY = Meaning("TND-2014", "rules are being tried already", "try again in a minute")
+
     NO_INPUT = Meaning("TND-3001", "no series suits the pipeline's input", "nothing: the pipeline does not apply")
     GANTRY_TILT = Meaning("TND-3002", "the gantry was tilted", "reconstruct the series without tilt")
     UNEVEN_SLICES = Meaning("TND-3003", "the slices are not evenly spaced", "reconstruct the series evenly")
@@ -190,6 +192,7 @@ class Fault(Enum):
     PROVIDER_FAILED = Meaning(
         "TND-6016", "the identity provider did not sign anybody in", "try again; if it repeats, see the service's log"
     )
+    REQUEST_FAILED = Meaning("TND-6017", "the request failed by a fault of Tendon", "see the service's log")
 
     SETTING_INVALID = Meaning("TND-9001", "a setting is not valid", "correct the setting named")
     SCHEMA_OLD = Meaning("TND-9002", "the database schema is not this version's", "run `tendon migrate`")

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
+from orchestrator.domain.fact_sources import FIELDS
 from orchestrator.domain.finding import Finding
 from orchestrator.domain.result import canonical_json
 from orchestrator.domain.route import Rule
 from orchestrator.rulebook.checking import compile_rules, findings_of
-from orchestrator.rulebook.compiling import Compiler
+from orchestrator.rulebook.compiling import Compiler, operators_of
 from orchestrator.rulebook.procedures import Procedures, compile_procedures
 from orchestrator.rulebook.reading import parse_yaml
 from orchestrator.rulebook.shaping import raise_first, shaped
 from orchestrator.rulebook.sitefile import destination_of, node_of, write_yaml
 from orchestrator.rulebook.text import ConditionText, RuleText
+from orchestrator.site import FactText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from orchestrator.domain.delivery import Destination, Node
+    from orchestrator.domain.fact import Fact
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.route import Condition, Rule
     from orchestrator.domain.site import SiteContent
@@ -106,6 +109,13 @@ class YamlRulebook:
         """One destination. Raises as `node`."""
         return destination_of(source)
 
+    def facts(self) -> Sequence[FactText]:
+        """What conditions can ask for."""
+        return [
+            FactText(f.name, f.type, f.description, write_yaml(_plain(f.example)).split("\n")[0], operators_of(f.type))
+            for f in FIELDS.values()
+        ]
+
     def check(
         self, site: SiteContent, manifests: Mapping[str, Manifest], destinations: Collection[str]
     ) -> list[Finding]:
@@ -114,6 +124,10 @@ class YamlRulebook:
         `manifests` are the pipelines installed, `destinations` the names known.
         """
         return findings_of(site, manifests, destinations)
+
+
+def _plain(example: Fact) -> Any:
+    return str(example[0]) if isinstance(example, tuple) else example
 
 
 def _key(source: Sequence[Mapping[str, Any]]) -> bytes | None:

@@ -21,7 +21,7 @@ from orchestrator.rulebook.text import TAG_PREFIX, AllText, AnyText, HasPriorTex
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from orchestrator.domain.fact import Fact, Field, Prior
+    from orchestrator.domain.fact import Fact, Field, FieldType, Prior
     from orchestrator.rulebook.text import PriorText, TestText
 
 PATTERN_LIMIT: Final = 256
@@ -56,6 +56,11 @@ _ATTRIBUTES: Final[dict[str, Operator]] = {
 }
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _NEVER: Final = All(())
+
+
+def operators_of(type_: FieldType) -> tuple[Operator, ...]:
+    """How facts of a type can be asked for."""
+    return _OPERATORS[type_]
 
 
 @dataclass(frozen=True, slots=True)

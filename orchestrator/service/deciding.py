@@ -37,24 +37,46 @@ def propose(
     rules: Sequence[Mapping[str, Any]],
     procedures: Sequence[Mapping[str, Any]] | None = None,
     test_studies: Sequence[Mapping[str, Any]] | None = None,
+    based_on: int | None = None,
 ) -> SiteFile:
     """Keep other rules as a new version: a draft where approval is needed, else in force at once.
 
-    What is not given stays as it is in force. Raises Refused RULE_INVALID; then nothing is kept.
+    What is not given stays as it is in force. Raises Refused RULE_INVALID, CHANGED_MEANWHILE where they were written
+    by looking at another version than the one in force; then nothing is kept.
     """
     with office.records.transaction() as unit:
         version = unit.site.next_version()
         current = unit.site.current()
-        content = replace(current.content if current else SiteContent(), rules=tuple(rules))
-        if procedures is not None:
-            content = replace(content, procedures=tuple(procedures))
-        if test_studies is not None:
-            content = replace(content, test_studies=tuple(test_studies))
+        if based_on is not None and based_on != (current.version if current else 0):
+            raise Refused(Fault.CHANGED_MEANWHILE, f"version {current.version if current else 0} is in force now")
+        content = changed_content(current, rules, procedures, test_studies)
         require_sound(office, content)
         by = "" if office.needs_approval else author
         site = version_of(content, version, author, office.clock.now(), reason, activated_by=by)
         unit.site.add(site)
     return site
+
+
+def changed_content(
+    current: SiteFile | None,
+    rules: Sequence[Mapping[str, Any]],
+    procedures: Sequence[Mapping[str, Any]] | None = None,
+    test_studies: Sequence[Mapping[str, Any]] | None = None,
+) -> SiteContent:
+    """What is in force, with other rules; what is None stays."""
+    content = current.content if current else SiteContent()
+    return replace(
+        content,
+        rules=tuple(rules),
+        procedures=content.procedures if procedures is None else tuple(procedures),
+        test_studies=content.test_studies if test_studies is None else tuple(test_studies),
+    )
+
+
+def version_of_rules(office: Office, version: int) -> SiteFile:
+    """One version. Raises Refused NOT_FOUND."""
+    with office.records.reading() as unit:
+        return _version(unit, version)
 
 
 def activate(office: Office, version: int, by: str) -> SiteFile:

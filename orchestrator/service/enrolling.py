@@ -37,7 +37,7 @@ def add_account(
     now = door.clock.now()
     account = Account(
         name=check_name(name),
-        role=_role(role),
+        role=known_role(role),
         sites=_sites(sites),
         password=_hashed(door, name, given),
         provisional_until=now + PROVISIONAL_FOR if password is None else None,
@@ -67,7 +67,7 @@ def change_account(
         account = _account(unit, name)
         changed = replace(
             account,
-            role=account.role if role is None else _role(role),
+            role=account.role if role is None else known_role(role),
             sites=account.sites if sites is None else _sites(sites),
             is_disabled=account.is_disabled if is_disabled is None else is_disabled,
         )
@@ -145,7 +145,8 @@ def _account(unit: Unit, name: str) -> Account:
     return account
 
 
-def _role(role: str) -> Role:
+def known_role(role: str) -> Role:
+    """The role of this name. Raises Refused ACCOUNT_INVALID."""
     known = next((one for one in ROLES if one == role), None)
     if known is None:
         raise Refused(Fault.ACCOUNT_INVALID, f"role: one of {', '.join(ROLES)}")

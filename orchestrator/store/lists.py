@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Connection, exists, select, tuple_
+from sqlalchemy import Boolean, Column, Connection, exists, func, literal_column, select, text, tuple_
 
 from orchestrator.domain.search import LAST_CHARACTER, Listed, name_key
 from orchestrator.store.arrivals import summary_in
 from orchestrator.store.deliveries import delivery_in, output_in
 from orchestrator.store.jobs import job_in
-from orchestrator.store.tables import deliveries, jobs, outputs, studies, study_sites
+from orchestrator.store.tables import (
+    HELD,
+    QUARANTINED,
+    TO_PROVE,
+    TO_SEND,
+    deliveries,
+    jobs,
+    outputs,
+    studies,
+    study_sites,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +31,14 @@ if TYPE_CHECKING:
     from orchestrator.domain.job import Job
     from orchestrator.domain.search import Mark, StudyQuery
 
+_OPEN_JOBS = ("waiting", "running", "delivering", "held", "failed")
+_INDEXED = {
+    "waiting": f"deliveries.{TO_SEND}",
+    "sent": f"deliveries.{TO_SEND}",
+    "held": f"deliveries.{HELD}",
+    "quarantined": f"deliveries.{QUARANTINED}",
+}
+"""What a state implies and a partial index is made for; a planner must see it as it stands there."""
 _LISTED = tuple(column for column in studies.c if column.name not in ("facts", "retirement"))
 
 
@@ -53,6 +71,23 @@ class ListRows:
         newest = select(jobs).where(*conditions).order_by(jobs.c.number.desc()).limit(limit)
         return [job_in(row) for row in self._connection.execute(newest)]
 
+    def open_jobs(self) -> dict[str, int]:
+        counted = select(jobs.c.state, func.count()).where(jobs.c.state.in_(_OPEN_JOBS)).group_by(jobs.c.state)
+        return {row[0]: row[1] for row in self._connection.execute(counted)}
+
+    def open_deliveries(self) -> dict[str, int]:
+        counted = {"waiting": TO_SEND, "unproven": TO_PROVE, "quarantined": QUARANTINED}
+        return {
+            name: int(
+                self._connection.execute(select(func.count()).select_from(deliveries).where(text(are))).scalar_one()
+            )
+            for name, are in counted.items()
+        }
+
+    def quarantined(self) -> dict[str, int]:
+        counted = select(deliveries.c.destination, func.count()).where(text(QUARANTINED))
+        return {row[0]: row[1] for row in self._connection.execute(counted.group_by(deliveries.c.destination))}
+
     def deliveries(
         self,
         limit: int,
@@ -63,6 +98,8 @@ class ListRows:
         sites: Sequence[str] = (),
     ) -> list[tuple[Delivery, Output, Job]]:
         conditions = [*_before(deliveries, before), *_in_states(deliveries, states), *_sent_by(sites)]
+        if len(states) == 1 and states[0] in _INDEXED:
+            conditions.append(literal_column(_INDEXED[states[0]], Boolean))
         if destination:
             conditions.append(deliveries.c.destination == destination)
         newest = (
@@ -119,11 +156,11 @@ def _is_before(at: Column[Any], uid: Column[Any], mark: Mark) -> ColumnElement[b
 
 def _matching(connection: Connection, query: StudyQuery, limit: int, after: Mark | None) -> Iterator[Row[Any]]:
     """One question for each thing that the text may be: asked together, they would be answered by no index."""
-    text, key = query.text.strip(), name_key(query.text)
+    given, key = query.text.strip(), name_key(query.text)
     ways: list[tuple[ColumnElement[bool], ...]] = [
-        (studies.c.uid == text,),
-        (studies.c.patient_id == text,),
-        (studies.c.accession_number == text,),
+        (studies.c.uid == given,),
+        (studies.c.patient_id == given,),
+        (studies.c.accession_number == given,),
     ]
     if key:
         ways.append((studies.c.patient_name_key >= key, studies.c.patient_name_key < key + LAST_CHARACTER))

@@ -192,6 +192,11 @@ class StudyRows:
                 )
             )
 
+    def facts(self, study_uid: str) -> Mapping[str, Any] | None:
+        found = self._connection.execute(select(studies.c.facts).where(studies.c.uid == study_uid))
+        facts: Mapping[str, Any] | None = found.scalar_one_or_none()
+        return facts
+
     def sites(self, study_uid: str) -> list[str]:
         of_study = select(study_sites.c.site).where(study_sites.c.study_uid == study_uid)
         return list(self._connection.execute(of_study.order_by(study_sites.c.site)).scalars())

@@ -339,6 +339,8 @@ Index(
     sqlite_where=text(TO_PROVE),
     postgresql_where=text(TO_PROVE),
 )
+HELD: Final = "state = 'held'"
+Index("deliveries_held", deliveries.c.number, sqlite_where=text(HELD), postgresql_where=text(HELD))
 Index(
     "deliveries_quarantined",
     deliveries.c.destination,

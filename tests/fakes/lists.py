@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,21 @@ class MemoryLists:
         older = takewhile(lambda job: job.id != before, self._state.jobs.values())
         found = [j for j in older if (not states or j.state in states) and self._is_seen(j.study_uid, sites)]
         return found[::-1][:limit]
+
+    def open_jobs(self) -> dict[str, int]:
+        states = Counter(job.state for job in self._state.jobs.values())
+        return {s: n for s, n in states.items() if s in ("waiting", "running", "delivering", "held", "failed")}
+
+    def open_deliveries(self) -> dict[str, int]:
+        found = self._state.deliveries.values()
+        return {
+            "waiting": sum(d.state in ("waiting", "sent") for d in found),
+            "unproven": sum(d.state == "accepted" and not d.proof for d in found),
+            "quarantined": sum(d.state == "quarantined" for d in found),
+        }
+
+    def quarantined(self) -> dict[str, int]:
+        return dict(Counter(d.destination for d in self._state.deliveries.values() if d.state == "quarantined"))
 
     def deliveries(
         self,

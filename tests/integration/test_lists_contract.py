@@ -125,6 +125,23 @@ def test_jobs_and_deliveries_are_listed_by_state_and_site_page_by_page(filled):
         assert {uid: [job.id for job in found] for uid, found in found_jobs.items()} == {"1.2.2": ["j2"], "1.2.9": []}
 
 
+def test_what_is_open_is_counted(filled):
+    with filled.transaction() as unit:
+        job = job_of("j9", study_uid="1.2.3", state="held")
+        unit.jobs.add(job)
+        unit.deliveries.add_output(output_of("o9", job.id))
+        for k, (state, destination) in enumerate(
+            (("quarantined", "ehr"), ("held", "a"), ("accepted", "b"), ("proven", "c"))
+        ):
+            unit.deliveries.add(delivery_of(f"d9{k}", "o9", destination, job_id=job.id, state=state))
+    with filled.reading() as unit:
+        assert unit.lists.open_jobs() == {"failed": 1, "held": 1}
+        assert unit.lists.open_deliveries() == {"waiting": 4, "unproven": 1, "quarantined": 1}
+        assert unit.lists.quarantined() == {"ehr": 1}
+        for state, found in (("quarantined", "d90"), ("held", "d91"), ("accepted", "d92"), ("proven", "d93")):
+            assert [d.id for d, _, _ in unit.lists.deliveries(9, states=(state,))] == [found]
+
+
 def test_an_answer_is_kept_for_the_request_with_its_key(records):
     with records.transaction() as unit:
         assert unit.answers.begin("ann", "k", "POST a", START) is None
