@@ -7,7 +7,7 @@ refused is audited.
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.audit import AuditEvent
 
+API: Final = "/api/v1"
 COOKIE: Final = "tendon_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf_token"
@@ -148,8 +149,7 @@ def note_look(
 
 def note_refusal(request: Request, admin: Admin, who: Principal | None, refusal: Refused, subject: str = "") -> None:
     """Somebody was not let see or do something."""
-    route: Any = request.scope.get("route")
-    what = subject or getattr(route, "path", "")
+    what = subject or f"{request.method} {_route_of(request)}"
     event = audit.refused_to(
         who.name if who else _NOBODY,
         audit.ACCESS_DENIED,
@@ -159,6 +159,12 @@ def note_refusal(request: Request, admin: Admin, who: Principal | None, refusal:
         reason=refusal.code,
     )
     note(admin, event)
+
+
+def _route_of(request: Request) -> str:
+    """The route without what was filled in."""
+    path = str(getattr(request.scope.get("route"), "path", ""))
+    return path if path.startswith(API) or not request.url.path.startswith(API) else f"{API}{path}"
 
 
 def require_seen(request: Request, admin: Admin, who: Principal, study_uid: str) -> None:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from orchestrator.admin.access import API
 from orchestrator.admin.api import jobs, people, rules, site, status, studies
 from orchestrator.admin.context import admin_of
 from orchestrator.admin.monitors import monitor_routes
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from orchestrator.admin.context import Admin
     from orchestrator.domain.health import Health
 
-_API: Final = "/api/v1"
 _PARTS: Final = (studies, jobs, rules, site, people, status)
 _MOST_CONNECTIONS = 200
 _log = logging.getLogger("tendon.admin")
@@ -40,7 +40,7 @@ def application(admin: Admin, *, metrics: Callable[[], bytes], states: Callable[
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.admin = admin
     app.router.routes.extend(monitor_routes(metrics=metrics, states=states))
-    api = APIRouter(prefix=_API)
+    api = APIRouter(prefix=API)
     for part in _PARTS:
         api.include_router(part.router, responses=documented(401, 403, 413, 422, 503))
 
@@ -81,7 +81,7 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def _is_api(request: Request) -> bool:
-    return request.url.path.startswith(f"{_API}/")
+    return request.url.path.startswith(f"{API}/")
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
