@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.summary import Summary
     from orchestrator.domain.worker import Waiting, Worker
     from orchestrator.keeping import Keeping, ObjectWriter
+    from orchestrator.notices import Notices
     from orchestrator.offices import Alarms, Leases, Workers
     from orchestrator.site import Site
     from orchestrator.trail import AuditTrail
@@ -479,6 +480,10 @@ class Unit(Protocol):
     @property
     def counts(self) -> Counts:
         """What other nodes have."""
+
+    @property
+    def notices(self) -> Notices:
+        """What is to be told."""
 
 
 class Records(Protocol):

@@ -71,7 +71,7 @@ def activate(office: Office, version: int, by: str) -> SiteFile:
             raise Refused(Fault.APPROVAL_NEEDED, f"{by} wrote version {version}")
         current = unit.site.current()
         if current is not None:
-            draft = replace(draft, nodes=current.nodes, destinations=current.destinations)
+            draft = replace(draft, **_not_rules(current))
         _require_sound(office, draft.content)
         site = replace(draft, activated_by=by, activated_at=office.clock.now())
         unit.site.activate(site)
@@ -91,12 +91,17 @@ def roll_back(office: Office, version: int, by: str, reason: str = "") -> SiteFi
             raise Refused(Fault.APPROVAL_NEEDED, f"version {version} was never in force")
         current = unit.site.current()
         assert current is not None, "one was in force"
-        content = replace(earlier.content, nodes=current.nodes, destinations=current.destinations)
+        content = replace(earlier.content, **_not_rules(current))
         _require_sound(office, content)
         why = f"back to version {version}" + (f": {reason}" if reason else "")
         site = version_of(content, number, by, office.clock.now(), why, activated_by=by)
         unit.site.add(site)
     return site
+
+
+def _not_rules(site: SiteFile) -> dict[str, Any]:
+    """What staff decide beside the rules."""
+    return {"nodes": site.nodes, "destinations": site.destinations, "notices": site.notices}
 
 
 def _version(unit: Unit, version: int) -> SiteFile:

@@ -396,6 +396,30 @@ alarms = Table(
     Index("alarms_open", "cleared_at", "code"),
 )
 
+notices = Table(
+    "notices",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("notice", Text, nullable=False),
+    Column("happening", JSON, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("ended_at", Instant, index=True),
+)
+TO_TELL: Final = "state = 'waiting'"
+Index(
+    "notices_to_tell",
+    notices.c.notice,
+    notices.c.tries,
+    notices.c.number,
+    sqlite_where=text(TO_TELL),
+    postgresql_where=text(TO_TELL),
+)
+
 audit_events = Table(
     "audit_events",
     metadata,

@@ -11,6 +11,7 @@ from tests.fakes.counts import MemoryCounts
 from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.keeping import MemoryKeeping
+from tests.fakes.notices import MemoryNotices
 from tests.fakes.offices import MemoryAlarms, MemoryLeases, MemoryWorkers
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
@@ -82,6 +83,7 @@ class MemoryUnit:
         self.sessions = MemorySessions(state)
         self.tokens = MemoryTokens(state)
         self.counts = MemoryCounts(state)
+        self.notices = MemoryNotices(state)
 
 
 class MemoryRecords:
