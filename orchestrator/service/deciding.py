@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.domain.site import SiteContent, version_of
+from orchestrator.service.noticing import tell_of_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +54,7 @@ def propose(
         by = "" if office.needs_approval else author
         site = version_of(content, version, author, office.clock.now(), reason, activated_by=by)
         unit.site.add(site)
+        tell_of_rules(unit, site)
     return site
 
 
@@ -75,6 +77,7 @@ def activate(office: Office, version: int, by: str) -> SiteFile:
         _require_sound(office, draft.content)
         site = replace(draft, activated_by=by, activated_at=office.clock.now())
         unit.site.activate(site)
+        tell_of_rules(unit, site)
     return site
 
 
@@ -96,6 +99,7 @@ def roll_back(office: Office, version: int, by: str, reason: str = "") -> SiteFi
         why = f"back to version {version}" + (f": {reason}" if reason else "")
         site = version_of(content, number, by, office.clock.now(), why, activated_by=by)
         unit.site.add(site)
+        tell_of_rules(unit, site)
     return site
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.domain.site import version_of
+from orchestrator.service.noticing import sound_alarm, tell_of_rules
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -114,6 +115,7 @@ def replace_site(records: Records, clock: Clock, content: SiteContent, author: s
     with records.transaction() as unit:
         site = version_of(content, unit.site.next_version(), author, now, reason, activated_by=author)
         unit.site.add(site)
+        tell_of_rules(unit, site)
     return site
 
 
@@ -150,7 +152,7 @@ def note_unusable_message(records: Records, clock: Clock, queue_name: str, reaso
     """Sound the alarm on a queue that held a message no worker can use; `reason` quotes nothing of the message."""
     now = clock.now()
     with records.transaction() as unit:
-        unit.alarms.sound(Alarm(Fault.MESSAGE_UNUSABLE.code, queue_name, reason, now, now))
+        sound_alarm(unit, Alarm(Fault.MESSAGE_UNUSABLE.code, queue_name, reason, now, now))
 
 
 def audited(records: Records, limit: int, since: datetime | None = None) -> list[AuditEvent]:

@@ -192,11 +192,11 @@ def test_what_is_no_plain_yaml_is_refused(text):
 def test_notices_say_who_is_told_of_what():
     site = parse_site(
         "notices:\n"
-        "  - {name: ops, kind: webhook, url: 'https://hook.example/tendon', events: [job.failed, job.failed, alarm.raised]}\n"
+        "  - {name: ops, kind: webhook, url: 'https://h.example/t', events: [job.failed, job.failed, alarm.raised]}\n"
         '  - {name: mail, kind: email, to: [a@b.example], events: [job.held], template: "{code}\\n{reason}"}\n'
     )
     assert site.notices == (
-        Notice("ops", "webhook", ("job.failed", "alarm.raised"), url="https://hook.example/tendon"),
+        Notice("ops", "webhook", ("job.failed", "alarm.raised"), url="https://h.example/t"),
         Notice("mail", "email", ("job.held",), to=("a@b.example",), template="{code}\n{reason}"),
     )
 
