@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S: Final = 20.0
 _PORTS: Final = {"smtp": 25, "smtps": 465}
+_READY: Final = 220
 _REFUSED_FOR_GOOD: Final = range(500, 600)
 
 
@@ -82,7 +83,9 @@ class Mail:
         hanging_up.daemon = True
         hanging_up.start()
         try:
-            smtp.connect(host, self._server.port or _PORTS[scheme])
+            status, _ = smtp.connect(host, self._server.port or _PORTS[scheme])
+            if status != _READY:
+                _raise_for(status)
             self._introduce(smtp, is_encrypted=scheme == "smtps")
             yield smtp
             with suppress(OSError, smtplib.SMTPException):

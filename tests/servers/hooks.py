@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 LOOPBACK = "127.0.0.1"
@@ -71,9 +71,8 @@ def hooks(tls: ssl.SSLContext | None = None) -> Iterator[HookServer]:
             if tls is not None:
                 request.settimeout(5)
                 request = tls.wrap_socket(request, server_side=True)
-            super().finish_request(request, client_address)
-            if tls is not None:
-                request.close()
+            with request:
+                super().finish_request(request, client_address)
 
     server = Server((LOOPBACK, 0), Handler)
     hook.port = server.server_address[1]

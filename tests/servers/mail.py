@@ -75,6 +75,10 @@ class _Dialogue(StreamRequestHandler):
             elif not self._do(word, line.strip()):
                 return
 
+    def finish(self) -> None:
+        super().finish()
+        self.connection.close()
+
     def _do(self, word: str, line: bytes) -> bool:
         if word == "EHLO":
             offered = [b"test", *([b"STARTTLS"] if self.certificate and not self._is_encrypted else []), b"AUTH PLAIN"]
