@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.site import SiteContent, SiteFile
     from orchestrator.domain.study import Instance, Study
     from orchestrator.domain.version import Version
+    from orchestrator.notices import Notices
     from orchestrator.ports import Association, Clock, Deliveries, Jobs, Records, Studies, Unit
     from orchestrator.versions import Versions
 
@@ -128,10 +129,10 @@ def current_site(records: Records) -> SiteFile:
     return site
 
 
-def is_under_way(records: Records, what: Literal["studies", "versions", "jobs", "deliveries"]) -> bool:
-    """Whether studies wait to be routed, versions to be decided on, jobs for a worker, or deliveries to be sent."""
+def is_under_way(records: Records, what: Literal["studies", "versions", "jobs", "deliveries", "notices"]) -> bool:
+    """Whether studies wait to be routed, versions to be decided on, jobs for a worker, or anything to be sent."""
     with records.reading() as unit:
-        part: Studies | Versions | Jobs | Deliveries = getattr(unit, what)
+        part: Studies | Versions | Jobs | Deliveries | Notices = getattr(unit, what)
         return part.is_under_way()
 
 

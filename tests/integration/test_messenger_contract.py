@@ -37,14 +37,14 @@ class Kind:
     notice: Notice
     to_nobody: tuple[Messenger, Notice]
     told: Callable[[], list[str]]
-    fail: Callable[[bool], object]
+    fail: Callable[..., object]
 
 
 @contextmanager
 def memory() -> Iterator[Kind]:
     messenger = MemoryMessenger(fails={"nobody": Transient(Fault.NOTICE_UNSENT)})
 
-    def fail(is_for_good: bool) -> None:
+    def fail(*, is_for_good: bool) -> None:
         messenger.fails["ops"] = (Refused if is_for_good else Transient)(Fault.NOTICE_UNSENT)
 
     nobody = messenger, Notice("nobody", "webhook")
@@ -57,7 +57,7 @@ def webhook() -> Iterator[Kind]:
         messenger = Webhooks("")
         nobody = messenger, Notice("nobody", "webhook", url=f"http://{LOOPBACK}:{free_port()}/")
 
-        def fail(is_for_good: bool) -> None:
+        def fail(*, is_for_good: bool) -> None:
             hook.status = 404 if is_for_good else 503
 
         notice = Notice("ops", "webhook", url=f"http://{LOOPBACK}:{hook.port}/hook")
@@ -68,7 +68,7 @@ def webhook() -> Iterator[Kind]:
 def email() -> Iterator[Kind]:
     with mail_server() as server:
 
-        def fail(is_for_good: bool) -> None:
+        def fail(*, is_for_good: bool) -> None:
             server.answers["RCPT"] = b"550 no such mailbox" if is_for_good else b"450 later"
 
         sender, notice = "tendon@a.example", Notice("ops", "email", to=("ops@b.example",))
@@ -101,7 +101,7 @@ def test_what_nobody_takes_is_worth_another_try(kind):
 
 @pytest.mark.parametrize(("is_for_good", "expected"), [(True, Refused), (False, Transient)], ids=["for good", "now"])
 def test_a_receiver_that_will_not_take_it_is_told_from_one_that_cannot_now(kind, is_for_good, expected):
-    kind.fail(is_for_good)
+    kind.fail(is_for_good=is_for_good)
     with pytest.raises(TendonError) as failure:
         kind.messenger.send(kind.notice, FIELDS, after(1))
     assert (type(failure.value), failure.value.fault) == (expected, Fault.NOTICE_UNSENT)
