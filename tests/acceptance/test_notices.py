@@ -1,4 +1,4 @@
-"""Others are told of what happens, in both modes, and a receiver that hangs holds nobody up."""
+"""Others are told of what happens, and a receiver that hangs holds nobody up."""
 
 from __future__ import annotations
 
@@ -13,40 +13,33 @@ from tests.servers.hooks import hooks
 from tests.servers.mail import mail_server
 
 SECRET = "0123456789abcdef"
+IS_OVER = Event()
 TOLD = ["study.routed", "job.done", "alarm.raised", "rules.activated"]
 
 
 @pytest.fixture
 def receivers():
     with hooks() as ops, hooks() as hanging, mail_server() as mail:
-        is_over = Event()
-        hanging.answer = lambda _: is_over.wait(5)
+        hanging.answer = lambda _: IS_OVER.wait(5)
         yield ops, hanging, mail
-        is_over.set()
 
 
 @pytest.fixture
-def tendon(tmp_path, services, receivers):
+def tendon(tmp_path, receivers):
     _, _, mail = receivers
     settings = {"TENDON_SMTP_URL": f"smtp://{LOOPBACK}:{mail.port}", "TENDON_MAIL_FROM": "tendon@hospital.example"}
-    with house(tmp_path, services=services, TENDON_WEBHOOK_SECRET=SECRET, **settings) as started:
-        started.start()
+    with house(tmp_path, TENDON_WEBHOOK_SECRET=SECRET, **settings) as started:
         yield started
 
 
 def test_receivers_are_told_what_happened_without_patient_data(tendon, tmp_path, receivers):
     ops, hanging, mail = receivers
+    tendon.start()
     site = yaml.safe_load((tmp_path / "site.yaml").read_text())
     site["notices"] = [
         {"name": "hanging", "kind": "webhook", "url": f"http://{LOOPBACK}:{hanging.port}/", "events": TOLD},
         {"name": "ops", "kind": "webhook", "url": f"http://localhost:{ops.port}/t", "events": TOLD},
-        {
-            "name": "mail",
-            "kind": "email",
-            "to": ["a@b.example"],
-            "events": ["job.done"],
-            "template": "{event}\n{job_id}",
-        },
+        {"name": "mail", "kind": "email", "to": ["a@b.example"], "events": ["job.done"], "template": "{id}\n{job_id}"},
     ]
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
     tendon.tendon("import", str(tmp_path / "site.yaml"))
@@ -61,6 +54,7 @@ def test_receivers_are_told_what_happened_without_patient_data(tendon, tmp_path,
     assert len({one["id"] for one in told}) == len(told)
     assert all(request.headers["Tendon-Signature"].startswith("t=") for request in ops.requests)
     assert {data.split()[-1].decode() for _, _, data in mail.mails} == {job["id"] for job in jobs}
+    IS_OVER.set()
     seen = [*(request.body for request in ops.requests), *(data for _, _, data in mail.mails), tendon.log().encode()]
     assert [text for text in seen if b"canary" in text.lower()] == []
 
