@@ -25,6 +25,7 @@ from orchestrator.service.counting import Census, count_at, is_counting, nodes_d
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
+from orchestrator.service.posting import Post, forget_told, notices_due, post_to
 from orchestrator.service.probing import Prober
 from orchestrator.service.quotas import Quotas
 from orchestrator.service.receiving import ABANDONED, Reception
@@ -55,7 +56,9 @@ if TYPE_CHECKING:
     from orchestrator.dicom.archive import Archive
     from orchestrator.dicom.scp import StorageScp
     from orchestrator.domain.health import Health
+    from orchestrator.domain.notice import NoticeKind
     from orchestrator.keeping import Errand, Owed
+    from orchestrator.notices import Messenger
     from orchestrator.ports import Sender, Shelves
     from orchestrator.rulebook import YamlRulebook
     from orchestrator.settings import Settings
@@ -99,7 +102,7 @@ class System:
     @cached_property
     def rulebook(self) -> YamlRulebook:
         """The rules' language."""
-        return open_rulebook()
+        return open_rulebook(https_only=self.settings.https_only)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -177,8 +180,11 @@ class System:
         couriers = Couriers(partial(destinations_due, dispatch), partial(deliver_to, dispatch))
         keeper, census = self._keeper(), self._census()
         askers = Couriers(partial(nodes_due, census), partial(count_at, census), "asking")
-        has_series, has_versions, has_stages, has_deliveries = (
-            partial(is_under_way, self.records, what) for what in ("studies", "versions", "jobs", "deliveries")
+        post = self._post(office)
+        tellers = Couriers(partial(notices_due, post), partial(post_to, post), "telling")
+        has_series, has_versions, has_stages, has_deliveries, has_notices = (
+            partial(is_under_way, self.records, what)
+            for what in ("studies", "versions", "jobs", "deliveries", "notices")
         )
         settle = partial(settle_questions, self.router())
         bell = self.records.bell
@@ -187,6 +193,8 @@ class System:
             Duty("counting", askers.send_out, _ASK_EVERY_S, None, partial(is_counting, census), askers.wait),
             Duty("identity", settle, _TRY_AGAIN_EVERY_S, bell(), has_versions),
             Duty("delivering", couriers.send_out, _TRY_AGAIN_EVERY_S, bell(), has_deliveries, couriers.wait),
+            Duty("telling", tellers.send_out, _TRY_AGAIN_EVERY_S, bell(), has_notices, tellers.wait),
+            Duty("forgetting notices", partial(forget_told, post), _KEEP_EVERY_S),
             Duty("giving up", partial(fail_exhausted, workshop), _TRY_AGAIN_EVERY_S, None, has_stages),
             Duty("workers", partial(look_after_workers, self.staff()), _STAFF_EVERY_S),
             Duty("retiring", partial(retire_due, keeper), _KEEP_EVERY_S),
@@ -229,6 +237,18 @@ class System:
         from orchestrator.store.folder import FolderSender
 
         return {"dicom": DicomSender(self.settings.ae_title), "folder": FolderSender()}
+
+    def _post(self, office: Office) -> Post:
+        from orchestrator.outgoing.mail import Mail
+        from orchestrator.outgoing.webhook import Webhooks
+
+        given = self.settings
+        messengers: dict[NoticeKind, Messenger] = {
+            "webhook": Webhooks(given.webhook_secret, https_only=given.https_only)
+        }
+        if given.smtp_url and given.mail_from:
+            messengers["email"] = Mail(given.smtp_url, given.mail_from)
+        return Post(self.records, self.clock, messengers, self.installation, office)
 
     def _census(self) -> Census:
         from orchestrator.dicom.counting import FindCounter
@@ -355,11 +375,11 @@ class Receiver:
         return None if journal is None else lambda: journal.owed
 
 
-def open_rulebook() -> YamlRulebook:
+def open_rulebook(*, https_only: bool = False) -> YamlRulebook:
     """The rulebook alone."""
     from orchestrator.rulebook import YamlRulebook
 
-    return YamlRulebook()
+    return YamlRulebook(https_only=https_only)
 
 
 def open_archive(ae_title: str, folder: Path) -> Archive:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job
@@ -17,6 +18,12 @@ class Lists(Protocol):
 
     def studies(self, query: StudyQuery, limit: int, after: Mark | None = None) -> list[Listed]:
         """Studies, the newest first, those after a mark; where sites limit them, by when they were routed."""
+
+    def facts(self, study_uid: str) -> Mapping[str, Any] | None:
+        """The facts that the study was routed by."""
+
+    def sites(self, study_uid: str) -> list[str]:
+        """Names of the sites that sent it, until it was last routed."""
 
     def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
         """Jobs of each of these studies, oldest first."""

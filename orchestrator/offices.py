@@ -46,8 +46,8 @@ class Workers(Protocol):
 class Alarms(Protocol):
     """What an operator must act on."""
 
-    def sound(self, alarm: Alarm) -> None:
-        """Note it; one that is open on the same code and subject is counted up instead."""
+    def sound(self, alarm: Alarm) -> bool:
+        """Note it; one that is open on the same code and subject is counted up instead: False."""
 
     def open(self) -> list[Alarm]:
         """Alarms nobody has cleared, oldest first."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.worker import Waiting, Worker
     from orchestrator.keeping import Keeping, ObjectWriter
     from orchestrator.lists import Lists
+    from orchestrator.notices import Notices
     from orchestrator.offices import Alarms, Leases, Workers
     from orchestrator.site import Site
     from orchestrator.trail import AuditTrail
@@ -218,12 +219,6 @@ class Studies(Protocol):
 
     def describe(self, summary: Summary, facts: Mapping[str, Any], sites: Iterable[str] = ()) -> None:
         """Keep what the study is known by, the facts it was routed by, as JSON values, and which sites sent it."""
-
-    def facts(self, study_uid: str) -> Mapping[str, Any] | None:
-        """The facts that the study was routed by."""
-
-    def sites(self, study_uid: str) -> list[str]:
-        """Names of the sites that sent it, until it was last routed."""
 
     def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Study UIDs, the oldest first, and the facts they were routed by, of those whose newest object came since."""
@@ -483,6 +478,10 @@ class Unit(Protocol):
     @property
     def counts(self) -> Counts:
         """What other nodes have."""
+
+    @property
+    def notices(self) -> Notices:
+        """What is to be told."""
 
 
 class Records(Protocol):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 _PREFIX: Final = "TENDON_"
 _AE_TITLE_LENGTH: Final = 16
 _LAST_PORT: Final = 65535
+_SHORTEST_SECRET: Final = 16
+_MAILBOX: Final = re.compile(r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 
 Value = TypeVar("Value")
 
@@ -58,6 +62,13 @@ class Settings:
     """Whose clock rules go by where a node does not name its own."""
     rule_approval: bool
     """Whether rules need the approval of a second person."""
+    https_only: bool
+    """Whether URLs lead by https to public addresses only."""
+    webhook_secret: str
+    """Signs the webhooks of notices; empty: they are not signed."""
+    smtp_url: str
+    """The mail server of notices; empty: there is none."""
+    mail_from: str
     installation: str
     environment: str
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -118,7 +129,11 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         quiet_seconds=source.parsed("QUIET_SECONDS", "30", _seconds),
         lease_seconds=source.parsed("LEASE_SECONDS", "15", _seconds),
         time_zone=source.parsed("TIME_ZONE", "UTC", time_zone_name),
-        rule_approval=source.parsed("RULE_APPROVAL", "false", _flag),
+        rule_approval=source.parsed("RULE_APPROVAL", "false", _yes_or_no),
+        https_only=source.parsed("HTTPS_ONLY", "false", _yes_or_no),
+        webhook_secret=source.parsed("WEBHOOK_SECRET", "", _secret),
+        smtp_url=source.parsed("SMTP_URL", "", _smtp_url),
+        mail_from=source.parsed("MAIL_FROM", "", _mailbox),
         installation=source.text("INSTALLATION", ""),
         environment=source.parsed("ENVIRONMENT", "production", _environment),
         origins=source.origins,
@@ -238,6 +253,35 @@ def _endpoint(text: str) -> str:
     return text
 
 
+def _yes_or_no(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _secret(text: str) -> str:
+    if text and len(text) < _SHORTEST_SECRET:
+        raise ValueError(f"must be at least {_SHORTEST_SECRET} characters that nobody can guess")
+    return text
+
+
+def _smtp_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        is_sound = parts.scheme in ("smtp", "smtps") and parts.hostname and (parts.port or 1) and not parts.path[1:]
+    except ValueError:
+        is_sound = False
+    if text and not is_sound:
+        raise ValueError("must be smtp://HOST:PORT or smtps://USER:PASSWORD@HOST:PORT")
+    return text
+
+
+def _mailbox(text: str) -> str:
+    if text and not _MAILBOX.fullmatch(text):
+        raise ValueError("must be a mailbox such as tendon@hospital.example")
+    return text
+
+
 def time_zone_name(text: str) -> str:
     """A zone of the IANA database. Raises ValueError."""
     try:
@@ -287,12 +331,6 @@ def _accept_or_refuse(text: str) -> str:
     if text not in ("accept", "refuse"):
         raise ValueError("must be accept or refuse")
     return text
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text == "true"
 
 
 def _environment(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from orchestrator.store.tables import Instant
+from orchestrator.store.columns import Instant
 
 revision = "0008"
 down_revision = "0007"

@@ -7,7 +7,7 @@ import re
 import sqlalchemy as sa
 from alembic import op
 
-from orchestrator.store.tables import BY_CODE_POINT, Instant
+from orchestrator.store.columns import BY_CODE_POINT, Instant
 
 revision = "0009"
 down_revision = "0008"

@@ -170,7 +170,7 @@ def _route_of(request: Request) -> str:
 def require_seen(request: Request, admin: Admin, who: Principal, study_uid: str) -> None:
     """Raise Refused NOT_FOUND unless there is such a study and it may be seen: which of both is not told."""
     with admin.records.reading() as unit:
-        sites = unit.studies.sites(study_uid) if who.sites else ()
+        sites = unit.lists.sites(study_uid) if who.sites else ()
     if not who.sees(sites):
         refusal = Refused(Fault.NOT_FOUND, "no such study was received")
         note_refusal(request, admin, who, refusal, study_uid)

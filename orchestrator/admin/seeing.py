@@ -51,7 +51,7 @@ def whole_story(request: Request, admin: Admin, who: Principal, study_uid: str) 
     require_seen(request, admin, who, study_uid)
     story = study_story(admin.records, study_uid)
     with admin.records.reading() as unit:
-        summary, facts = unit.studies.summary(study_uid), unit.studies.facts(study_uid)
+        summary, facts = unit.studies.summary(study_uid), unit.lists.facts(study_uid)
     assert summary is not None, "a study that is there is known by something"
     return {
         **story_told(story, present(admin.staff)),
@@ -84,7 +84,7 @@ def seen_job(request: Request, admin: Admin, who: Principal, job_id: str) -> Job
     """A job of a study that may be seen. Raises Refused NOT_FOUND."""
     with admin.records.reading() as unit:
         job = unit.jobs.get(job_id)
-        sites = unit.studies.sites(job.study_uid) if job and who.sites else ()
+        sites = unit.lists.sites(job.study_uid) if job and who.sites else ()
     if job is None or not who.sees(sites):
         refusal = Refused(Fault.NOT_FOUND, "there is no such job")
         note_refusal(request, admin, who, refusal, job_id)

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(Fault.NOT_FOUND, f"{arguments.file} cannot be read as text") from error
     system = open_system(settings.load())
-    content = parse_site(text)
+    content = parse_site(text, https_only=system.settings.https_only)
     require_sound(system.office, content)
     here = arguments.file.absolute().parent
     rooted = replace(content, destinations=tuple(_rooted(destination, here) for destination in content.destinations))

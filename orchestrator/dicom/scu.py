@@ -13,9 +13,11 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 from pynetdicom.status import code_to_category
+from pynetdicom.transport import AddressInformation
 from pynetdicom.utils import set_ae
 
 from orchestrator.dicom.bounded import MAXIMUM_PDU_BYTES, BoundedEntity
+from orchestrator.domain.address import address_fault
 from orchestrator.domain.errors import Fault, Refused, TendonError, Transient
 from orchestrator.ports import Outcome, Sent
 
@@ -192,12 +194,13 @@ def _not_accepted(context: Context) -> str:
 def association_with(peer: Peer, contexts: list[Any]) -> Iterator[Association]:
     """An association that was negotiated; it is not established when the peer accepted no context.
 
-    Raises Transient PEER_UNREACHABLE, Refused PEER_REFUSED or DESTINATION_INVALID.
+    Raises Transient PEER_UNREACHABLE, Refused PEER_REFUSED, ADDRESS_FORBIDDEN or DESTINATION_INVALID.
     """
     try:
+        address = _address(peer)
         set_ae(peer.ae_title, "called AE title", allow_empty=False, allow_none=False)
         association = BoundedEntity(peer.calling_ae).associate(
-            peer.host, peer.port, contexts, ae_title=peer.ae_title, max_pdu=MAXIMUM_PDU_BYTES
+            address, peer.port, contexts, ae_title=peer.ae_title, max_pdu=MAXIMUM_PDU_BYTES
         )
     except OSError as error:
         raise Transient(Fault.PEER_UNREACHABLE, "the destination's host is not known") from error
@@ -214,6 +217,14 @@ def association_with(peer: Peer, contexts: list[Any]) -> Iterator[Association]:
             association.abort()
         if association.is_alive():
             association.join(THREAD_END_S)
+
+
+def _address(peer: Peer) -> str:
+    """The address of the peer's host that is connected to. Raises Refused ADDRESS_FORBIDDEN, or OSError."""
+    address = str(AddressInformation(peer.host, peer.port).address)
+    if fault := address_fault(address):
+        raise Refused(Fault.ADDRESS_FORBIDDEN, f"the destination's address {fault}")
+    return address
 
 
 def _raise_unless_negotiated(association: Association) -> None:

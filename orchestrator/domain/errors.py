@@ -160,6 +160,13 @@ class Fault(Enum):
         "TND-5006", "the node refuses queries", "let Tendon's AE title query it, or take query: true from the node"
     )
 
+    NOTICE_UNSENT = Meaning(
+        "TND-5007", "a notice could not be sent", "see its receiver and the reason; it is tried again for 72 hours"
+    )
+    ADDRESS_FORBIDDEN = Meaning(
+        "TND-5008", "the address is one that Tendon does not connect to", "name another host, or correct its DNS entry"
+    )
+
     NOT_SIGNED_IN = Meaning("TND-6001", "nobody is signed in", "sign in, or send a token that is valid")
     NOT_ALLOWED = Meaning("TND-6002", "this role may not do that", "ask somebody whose role may, or an admin")
     SIGN_IN_FAILED = Meaning("TND-6003", "name or password is wrong", "try again, or ask an admin for a new password")

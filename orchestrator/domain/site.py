@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.delivery import Destination, Node
+    from orchestrator.domain.notice import Notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class SiteContent:
     """All that staff decide. Rules, procedures and test studies are texts as they were written.
 
     `procedures` maps procedure codes and descriptions to body part, side and protocol; `test_studies` are studies of
-    which is said what the rules are to do with them.
+    which is said what the rules are to do with them; `notices` say who is told of what happens.
     """
 
     nodes: tuple[Node, ...] = ()
@@ -25,6 +26,7 @@ class SiteContent:
     rules: tuple[Mapping[str, Any], ...] = ()
     procedures: tuple[Mapping[str, Any], ...] = ()
     test_studies: tuple[Mapping[str, Any], ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

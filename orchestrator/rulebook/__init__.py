@@ -57,9 +57,13 @@ def default_rules(destinations: Sequence[str]) -> list[dict[str, Any]]:
 
 
 class YamlRulebook:
-    """The port `Rulebook`. What it made last is kept, since every routing asks for it again."""
+    """The port `Rulebook`. What it made last is kept, since every routing asks for it again.
 
-    def __init__(self) -> None:
+    With `https_only` URLs lead by https to public addresses only.
+    """
+
+    def __init__(self, *, https_only: bool = False) -> None:
+        self._https_only = https_only
         self._last: dict[str, tuple[bytes, Any]] = {}
 
     def rules(self, source: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
@@ -107,7 +111,7 @@ class YamlRulebook:
 
     def destination(self, source: Mapping[str, Any]) -> Destination:
         """One destination. Raises as `node`."""
-        return destination_of(source)
+        return destination_of(source, https_only=self._https_only)
 
     def facts(self) -> Sequence[FactText]:
         """What conditions can ask for."""

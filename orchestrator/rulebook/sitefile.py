@@ -1,4 +1,4 @@
-"""The one YAML file of what staff decide: nodes, destinations and rules."""
+"""The one YAML file of what staff decide: nodes, destinations, notices and rules."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from orchestrator.domain.address import host_fault, url_fault
 from orchestrator.domain.delivery import MAX_BATCH, Destination, Node
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.notice import Event, Notice, is_mailbox, template_fault
 from orchestrator.domain.site import SiteContent
 from orchestrator.rulebook.reading import parse_yaml, word
 
@@ -23,7 +25,11 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "fhir": ("url",),
     "hl7v2": ("host", "port"),
     "folder": ("path",),
+    "webhook": ("url",),
+    "email": ("to",),
 }
+_ELSEWHERE: Final = {"webhook": ("to", "template"), "email": ("url",)}
+_MOST_MAILBOXES: Final = 20
 _WAITS_FOR_REVIEW: Final = ("fhir", "hl7v2")
 
 
@@ -72,6 +78,15 @@ class _DestinationText(_Text):
     max_per_s: float | None = Field(default=None, ge=0.01, allow_inf_nan=False)
 
 
+class _NoticeText(_Text):
+    name: str = Field(pattern=_NAME)
+    kind: Literal["webhook", "email"]
+    events: list[Event] = Field(min_length=1)
+    url: str = ""
+    to: list[str] = Field(default=[], max_length=_MOST_MAILBOXES)
+    template: str = ""
+
+
 _Shape = TypeVar("_Shape", bound=_Text)
 
 
@@ -81,6 +96,7 @@ class _SiteText(_Text):
     rules: list[dict[str, Any]] = []
     procedures: list[dict[str, Any]] = []
     test_studies: list[dict[str, Any]] = []
+    notices: list[_NoticeText] = []
 
 
 class _Dumper(yaml.SafeDumper):
@@ -95,8 +111,8 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _quoted)
 
 
-def parse_site(text: str) -> SiteContent:
-    """What a site file holds.
+def parse_site(text: str, *, https_only: bool = False) -> SiteContent:
+    """What a site file holds. With `https_only` URLs lead by https to public addresses.
 
     Raises Refused DESTINATION_INVALID naming the path of the fault, RULE_INVALID for what is no plain YAML.
     Rules, procedures and test studies are not looked into.
@@ -105,14 +121,22 @@ def parse_site(text: str) -> SiteContent:
     if not isinstance(content, dict | None):
         raise Refused(Fault.DESTINATION_INVALID, "the file: must hold nodes, destinations and rules by name")
     site = _shaped(_SiteText, content or {})
-    for section, given in (("nodes", site.nodes), ("destinations", site.destinations)):
+    for section, given in (("nodes", site.nodes), ("destinations", site.destinations), ("notices", site.notices)):
         _require_distinct(section, [one.name for one in given])
+    for number, node in enumerate(site.nodes):
+        _require_sound(f"nodes[{number}].host", host_fault(node.host))
     return SiteContent(
         nodes=tuple(Node(**node.model_dump()) for node in site.nodes),
-        destinations=tuple(_destination(f"destinations[{n}].", given) for n, given in enumerate(site.destinations)),
+        destinations=tuple(
+            _destination(f"destinations[{number}].", given, https_only=https_only)
+            for number, given in enumerate(site.destinations)
+        ),
         rules=tuple(site.rules),
         procedures=tuple(site.procedures),
         test_studies=tuple(site.test_studies),
+        notices=tuple(
+            _notice(f"notices[{number}].", given, https_only=https_only) for number, given in enumerate(site.notices)
+        ),
     )
 
 
@@ -124,12 +148,14 @@ def _require_distinct(section: str, names: list[str]) -> None:
 
 def node_of(source: Mapping[str, Any]) -> Node:
     """One node, as the site file writes it. Raises Refused DESTINATION_INVALID naming the path of the fault."""
-    return Node(**_shaped(_NodeText, source).model_dump())
+    node = Node(**_shaped(_NodeText, source).model_dump())
+    _require_sound("host", host_fault(node.host))
+    return node
 
 
-def destination_of(source: Mapping[str, Any]) -> Destination:
+def destination_of(source: Mapping[str, Any], *, https_only: bool = False) -> Destination:
     """One destination, likewise."""
-    return _destination("", _shaped(_DestinationText, source))
+    return _destination("", _shaped(_DestinationText, source), https_only=https_only)
 
 
 def _shaped(shape: type[_Shape], source: Any) -> _Shape:
@@ -141,15 +167,44 @@ def _shaped(shape: type[_Shape], source: Any) -> _Shape:
         raise Refused(Fault.DESTINATION_INVALID, f"{path}: {first['msg']}") from error
 
 
-def _destination(path: str, given: _DestinationText) -> Destination:
+def _require_sound(path: str, fault: str) -> None:
+    if fault:
+        raise Refused(Fault.DESTINATION_INVALID, f"{path}: {fault}")
+
+
+def _require_needed(path: str, given: _DestinationText | _NoticeText, what: str) -> None:
     for needed in _NEEDS[given.kind]:
         if not getattr(given, needed):
-            detail = f"{path}{needed}: a destination of kind {given.kind} needs it"
-            raise Refused(Fault.DESTINATION_INVALID, detail)
+            _require_sound(f"{path}{needed}", f"a {what} of kind {given.kind} needs it")
+
+
+def _destination(path: str, given: _DestinationText, *, https_only: bool) -> Destination:
+    _require_needed(path, given, "destination")
+    if "url" in _NEEDS[given.kind]:
+        _require_sound(f"{path}url", url_fault(given.url, https_only=https_only))
+    if "host" in _NEEDS[given.kind]:
+        _require_sound(f"{path}host", host_fault(given.host))
     values = given.model_dump()
     values["release"] = given.release or ("after_review" if given.kind in _WAITS_FOR_REVIEW else "at_once")
     values["patient_systems"] = tuple(given.patient_systems.items())
     return Destination(**values)
+
+
+def _notice(path: str, given: _NoticeText, *, https_only: bool) -> Notice:
+    _require_needed(path, given, "notice")
+    for name in _ELSEWHERE[given.kind]:
+        if getattr(given, name):
+            _require_sound(f"{path}{name}", f"a notice of kind {given.kind} has none")
+    if given.url:
+        _require_sound(f"{path}url", url_fault(given.url, https_only=https_only))
+    for number, mailbox in enumerate(given.to):
+        _require_sound(
+            f"{path}to[{number}]", "" if is_mailbox(mailbox) else "is no mailbox such as ops@hospital.example"
+        )
+    if given.template:
+        _require_sound(f"{path}template", template_fault(given.template))
+    events = tuple(dict.fromkeys(given.events))
+    return Notice(given.name, given.kind, events, given.url, tuple(given.to), given.template)
 
 
 def write_site(site: SiteContent) -> str:
@@ -167,6 +222,11 @@ def write_site(site: SiteContent) -> str:
     for name in ("procedures", "test_studies"):
         if given := getattr(site, name):
             body[name] = [dict(one) for one in given]
+    if site.notices:
+        body["notices"] = [
+            {**_without_defaults(notice, Notice(name="", kind=notice.kind)), "kind": notice.kind}
+            for notice in site.notices
+        ]
     return write_yaml(body)
 
 
@@ -175,7 +235,7 @@ def write_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _without_defaults(given: Node | Destination, default: Node | Destination) -> dict[str, Any]:
+def _without_defaults(given: Node | Destination | Notice, default: Node | Destination | Notice) -> dict[str, Any]:
     values = {}
     for name in given.__slots__:
         value = getattr(given, name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.version import MAX_ATTEMPTS, difference
+from orchestrator.service.noticing import sound_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,7 +100,7 @@ def _unclassed(unit: Unit, version: Version) -> Version | None:
 
 def sound(unit: Unit, fault: Fault, study_uid: str, detail: str, now: datetime) -> None:
     """Have an operator know of a study's versions."""
-    unit.alarms.sound(Alarm(fault.code, alarm_subject(study_uid), detail, now, now))
+    sound_alarm(unit, Alarm(fault.code, alarm_subject(study_uid), detail, now, now))
 
 
 def alarm_subject(study_uid: str) -> str:

@@ -10,6 +10,7 @@ from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.circuit import back_off
 from orchestrator.domain.errors import Fault, Refused, Transient
 from orchestrator.domain.study import answered, ask_again_at, readiness
+from orchestrator.service.noticing import sound_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -100,7 +101,7 @@ def count_at(census: Census, name: str) -> None:
             raise
         now = census.clock.now()
         with census.records.transaction() as unit:
-            unit.alarms.sound(Alarm(error.code, name, error.detail, now, now))
+            sound_alarm(unit, Alarm(error.code, name, error.detail, now, now))
     else:
         census.asked(name)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.domain.site import SiteContent, version_of
+from orchestrator.service.noticing import tell_of_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ def propose(
         by = "" if office.needs_approval else author
         site = version_of(content, version, author, office.clock.now(), reason, activated_by=by)
         unit.site.add(site)
+        tell_of_rules(unit, site)
     return site
 
 
@@ -94,10 +96,11 @@ def activate(office: Office, version: int, by: str) -> SiteFile:
             raise Refused(Fault.APPROVAL_NEEDED, f"{by} wrote version {version}")
         current = unit.site.current()
         if current is not None:
-            draft = replace(draft, nodes=current.nodes, destinations=current.destinations)
+            draft = replace(draft, **_not_rules(current))
         require_sound(office, draft.content)
         site = replace(draft, activated_by=by, activated_at=office.clock.now())
         unit.site.activate(site)
+        tell_of_rules(unit, site)
     return site
 
 
@@ -114,17 +117,23 @@ def roll_back(office: Office, version: int, by: str, reason: str = "") -> SiteFi
             raise Refused(Fault.APPROVAL_NEEDED, f"version {version} was never in force")
         current = unit.site.current()
         assert current is not None, "one was in force"
-        content = replace(earlier.content, nodes=current.nodes, destinations=current.destinations)
+        content = replace(earlier.content, **_not_rules(current))
         require_sound(office, content)
         why = f"back to version {version}" + (f": {reason}" if reason else "")
         site = version_of(content, number, by, office.clock.now(), why, activated_by=by)
         unit.site.add(site)
+        tell_of_rules(unit, site)
     return site
 
 
 def findings_of(office: Office, content: SiteContent) -> Sequence[Finding]:
     """All that is wrong with, or odd about, the rules of a site as they would be put in force."""
     return office.rulebook.check(content, office.catalog.manifests(), [d.name for d in content.destinations])
+
+
+def _not_rules(site: SiteFile) -> dict[str, Any]:
+    """What staff decide beside the rules."""
+    return {"nodes": site.nodes, "destinations": site.destinations, "notices": site.notices}
 
 
 def _version(unit: Unit, version: int) -> SiteFile:

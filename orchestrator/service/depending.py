@@ -10,6 +10,8 @@ from orchestrator.domain.errors import Fault
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.plan import input_set
 from orchestrator.domain.upstream import Upstream, exchanged, identity_of, result_inputs, results_taken
+from orchestrator.service.noticing import add_job as keep_new_job
+from orchestrator.service.noticing import save_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,9 +57,9 @@ def add_job(moment: Moment, job: Job, study: Study | None) -> None:
     """Keep a new job; it is held when the images of its study name different patients (I5)."""
     if study is not None and len(study.patients) > 1:
         fault = Fault.IDENTITY_CONFLICT
-        moment.unit.jobs.add(replace(job, state="held", reason=fault.value.meaning, code=fault.code))
+        keep_new_job(moment.unit, replace(job, state="held", reason=fault.value.meaning, code=fault.code))
         return
-    moment.unit.jobs.add(job)
+    keep_new_job(moment.unit, job)
     start_or_wait(moment, job)
 
 
@@ -95,7 +97,7 @@ def _change(moment: Moment, job: Job, state: JobState, fault: Fault | None, reas
     code = fault.code if fault else ""
     if (job.state, job.reason, job.code) != (state, reason, code):
         changed = job.changed(state, moment.now, reason=reason, code=code)
-        moment.unit.jobs.save(changed)
+        save_job(moment.unit, changed)
         upstream_changed(moment, changed)
 
 
@@ -144,12 +146,12 @@ def result_reviewed(moment: Moment, job: Job, verdict: Verdict) -> None:
     unless a person has decided on it; each call is one more verdict.
     """
     reviewed = replace(_as_it_is(moment.unit, job), review=verdict)
-    moment.unit.jobs.save(reviewed)
+    save_job(moment.unit, reviewed)
     begun = [d for d in _dependants(moment.unit, job) if not _is_pending(moment.unit, d)]
     upstream_changed(moment, reviewed)
     if verdict in ("corrected", "rejected"):
         for outdated in begun:
-            moment.unit.jobs.save(replace(_as_it_is(moment.unit, outdated), is_stale=True))
+            save_job(moment.unit, replace(_as_it_is(moment.unit, outdated), is_stale=True))
         newest = _newest(moment.unit.jobs.of_study(job.study_uid))
         again = {dependant.id: dependant.inputs for dependant in begun if dependant.id in newest}
         _plan_again(moment, job.study_uid, again, _JUDGED_ANEW)
@@ -168,7 +170,7 @@ def settle_orphans(moment: Moment, study_uid: str) -> None:
         elif job.state in ("waiting", "running") and not _seen(moment.unit, job).has_result:
             _end_orphan(moment, job, lost)
         elif not job.is_stale:
-            moment.unit.jobs.save(replace(job, is_stale=True))
+            save_job(moment.unit, replace(job, is_stale=True))
 
 
 def _end_orphan(moment: Moment, job: Job, lost: Sequence[JobInput]) -> None:
@@ -181,7 +183,7 @@ def _end_orphan(moment: Moment, job: Job, lost: Sequence[JobInput]) -> None:
         moment.unit.jobs.give_up(job.id, moment.now, code=fault.code, reason=reason)
         _change(moment, job, "unfit", fault, reason)
     else:
-        moment.unit.jobs.save(replace(job, is_stale=True))
+        save_job(moment.unit, replace(job, is_stale=True))
 
 
 # successors
@@ -192,7 +194,7 @@ def supersede(unit: Unit, job: Job, now: datetime, reason: str) -> None:
     for delivery in unit.deliveries.of_job(job.id):
         if delivery.state in ("waiting", "held", "quarantined"):
             unit.deliveries.save(delivery.stopped("superseded", reason=SUPERSEDED_REASON))
-    unit.jobs.save(job.changed("superseded", now, reason=reason))
+    save_job(unit, job.changed("superseded", now, reason=reason))
 
 
 def is_replaceable(job: Job) -> bool:
@@ -217,14 +219,14 @@ def _plan_again(moment: Moment, study_uid: str, changed: Mapping[str, Sequence[J
             continue
         manifest = _manifest(moment, job)
         if manifest is None or job.review != "unreviewed" or not (is_named or job.id in newest):
-            moment.unit.jobs.save(replace(job, is_stale=True))
+            save_job(moment.unit, replace(job, is_stale=True))
             continue
         successor = _successor(moment, job, manifest, exchanged(changed.get(job.id, job.inputs), newer))
         newer[identity_of(job)] = identity_of(successor)
         if is_replaceable(job):
             supersede(moment.unit, job, moment.now, reason)
         elif not is_named:
-            moment.unit.jobs.save(replace(job, is_stale=True))
+            save_job(moment.unit, replace(job, is_stale=True))
         if moment.unit.jobs.get(successor.id) is None:
             add_job(moment, successor, study)
 

@@ -10,6 +10,7 @@ from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import Job, JobInput
 from orchestrator.domain.result import canonical_json
 from orchestrator.domain.route import FORWARD
+from orchestrator.service.noticing import add_job, save_job, tell_of_quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ def _forward_series(  # noqa: PLR0917
     if not to_send:
         return
     job = _job(moment, study, site, asked, series, [instance for instance, _ in to_send.values()], earlier)
-    moment.unit.jobs.add(job)
+    add_job(moment.unit, job)
     known = {destination.name: destination for destination in site.destinations}
     opened = []
     for instance, names in to_send.values():
@@ -74,7 +75,8 @@ def _forward_series(  # noqa: PLR0917
     for delivery in opened:
         moment.unit.deliveries.add(delivery)
     state, reason = job_state(opened)
-    moment.unit.jobs.save(job.changed(state, moment.now, reason=reason))
+    save_job(moment.unit, job.changed(state, moment.now, reason=reason))
+    tell_of_quarantine(moment.unit, opened, moment.now)
 
 
 def _named(instance: Instance) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.domain.site import version_of
+from orchestrator.service.noticing import sound_alarm, tell_of_rules
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.site import SiteContent, SiteFile
     from orchestrator.domain.study import Instance, Study
     from orchestrator.domain.version import Version
+    from orchestrator.notices import Notices
     from orchestrator.ports import Association, Clock, Deliveries, Jobs, Records, Studies, Unit
     from orchestrator.versions import Versions
 
@@ -114,6 +116,7 @@ def replace_site(records: Records, clock: Clock, content: SiteContent, author: s
     with records.transaction() as unit:
         site = version_of(content, unit.site.next_version(), author, now, reason, activated_by=author)
         unit.site.add(site)
+        tell_of_rules(unit, site)
     return site
 
 
@@ -126,10 +129,10 @@ def current_site(records: Records) -> SiteFile:
     return site
 
 
-def is_under_way(records: Records, what: Literal["studies", "versions", "jobs", "deliveries"]) -> bool:
-    """Whether studies wait to be routed, versions to be decided on, jobs for a worker, or deliveries to be sent."""
+def is_under_way(records: Records, what: Literal["studies", "versions", "jobs", "deliveries", "notices"]) -> bool:
+    """Whether studies wait to be routed, versions to be decided on, jobs for a worker, or anything to be sent."""
     with records.reading() as unit:
-        part: Studies | Versions | Jobs | Deliveries = getattr(unit, what)
+        part: Studies | Versions | Jobs | Deliveries | Notices = getattr(unit, what)
         return part.is_under_way()
 
 
@@ -150,7 +153,7 @@ def note_unusable_message(records: Records, clock: Clock, queue_name: str, reaso
     """Sound the alarm on a queue that held a message no worker can use; `reason` quotes nothing of the message."""
     now = clock.now()
     with records.transaction() as unit:
-        unit.alarms.sound(Alarm(Fault.MESSAGE_UNUSABLE.code, queue_name, reason, now, now))
+        sound_alarm(unit, Alarm(Fault.MESSAGE_UNUSABLE.code, queue_name, reason, now, now))
 
 
 def audited(records: Records, limit: int, since: datetime | None = None) -> list[AuditEvent]:

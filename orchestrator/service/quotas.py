@@ -17,6 +17,7 @@ from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.audit import over_quota, within_quota
 from orchestrator.domain.errors import Fault, Refused, Transient
 from orchestrator.domain.health import PASS, Health, of_fault
+from orchestrator.service.noticing import sound_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +140,7 @@ class Quotas:
         with self.records.transaction() as unit:
             for name in sorted(began):
                 detail = f"{over[name].quota_gb_per_day:g} GB came within 24 hours; more is refused for now"
-                unit.alarms.sound(Alarm(code, name, detail, now, now))
+                sound_alarm(unit, Alarm(code, name, detail, now, now))
                 unit.audit.add(over_quota(over[name], now))
             for name in sorted(ended):
                 unit.alarms.clear(code, name, now)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.domain.study import Header, Instance
+from orchestrator.service.noticing import sound_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,7 +152,7 @@ class JournalRecorder:
                 return True
         now = self.recorder.clock.now()
         with self.recorder.records.transaction() as unit:
-            unit.alarms.sound(Alarm(Fault.NOT_RECORDED.code, errand.pack, f"entry at {errand.place}", now, now))
+            sound_alarm(unit, Alarm(Fault.NOT_RECORDED.code, errand.pack, f"entry at {errand.place}", now, now))
         return False
 
 

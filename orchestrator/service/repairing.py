@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.domain.route import FORWARD
 from orchestrator.service.depending import Moment, start_or_wait, upstream_changed
+from orchestrator.service.noticing import save_job
 from orchestrator.service.operating import why_no_study
 from orchestrator.service.resuming import resume
 from orchestrator.service.routing import ready_series, route_ready
@@ -109,7 +110,7 @@ def _work_again(moment: Moment, job: Job, failed: Stage) -> Retried:
     is_reopened = moment.unit.jobs.reopen(failed.reopened(moment.now))
     assert is_reopened, "who holds the study alone reopens its failed stages"
     waiting = job.changed("waiting", moment.now)
-    moment.unit.jobs.save(waiting)
+    save_job(moment.unit, waiting)
     upstream_changed(moment, waiting)
     return Retried(waiting, failed.name, 0, 0)
 
@@ -170,7 +171,7 @@ def cancel_job(router: Router, job_id: str, *, by: str, reason: str = "") -> Can
         stopped = [delivery for delivery in deliveries if delivery.state in _STOPPABLE]
         for delivery in stopped:
             unit.deliveries.save(delivery.stopped("withdrawn", reason="the job was cancelled"))
-        unit.jobs.save(job)
+        save_job(unit, job)
         upstream_changed(Moment(unit, router.catalog.manifests(), router.identifiers, now), job)
         return Cancelled(job, was_cancelled=False, withdrawn=len(stopped), sent=sent)
 

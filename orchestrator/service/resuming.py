@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.domain.delivery import job_state, opening, wants
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.service.noticing import save_job
 from orchestrator.service.settling import settle_job
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def release(unit: Unit, job: Job, code: str, now: datetime) -> int:
     for delivery in _opened(unit, job, held, now):
         unit.deliveries.save(delivery)
     state, reason = job_state(unit.deliveries.of_job(job.id))
-    unit.jobs.save(job.changed(state, now, reason=reason))
+    save_job(unit, job.changed(state, now, reason=reason))
     return len(held)
 
 

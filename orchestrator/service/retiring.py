@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.health import of_room
+from orchestrator.service.noticing import sound_alarm
 from orchestrator.service.receiving import RESERVE_BYTES
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def watermark(keeper: Keeper) -> list[str]:
     if due or over:
         with keeper.records.transaction() as unit:
             for name in due:
-                unit.alarms.sound(Alarm(code, name, _told(free[name], keeper.reserve_bytes), now, now))
+                sound_alarm(unit, Alarm(code, name, _told(free[name], keeper.reserve_bytes), now, now))
             for name in over:
                 unit.alarms.clear(code, name, now)
     return low

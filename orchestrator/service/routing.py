@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.job import Job
+from orchestrator.domain.notice import Happening
 from orchestrator.domain.route import Decision, decide, early
 from orchestrator.domain.snapshot import record_of
 from orchestrator.domain.study import readiness
@@ -24,6 +25,7 @@ from orchestrator.service.depending import (
     supersede,
 )
 from orchestrator.service.forwarding import forward
+from orchestrator.service.noticing import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,6 +119,8 @@ def route_ready(
         forward(moment, study, site, routing.forwards)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
         unit.studies.describe(summary_of(study), record_of(subject), sites_of(unit, study, site))
+        reason = f"jobs asked for: {len(routing.jobs)}"
+        tell(unit, Happening(event="study.routed", at=moment.now, study_uid=study.uid, state="routed", reason=reason))
     found = {series.uid: ready[series.uid] for series in study.series if series.uid in ready and not series.is_settled}
     unit.studies.find_ready(study.uid, found, moment.now)
     unit.studies.settle(study.uid, ready, close=is_whole)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.domain.delivery import job_state
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.route import FORWARD
+from orchestrator.service.noticing import save_job, tell_of_quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -54,12 +55,13 @@ def hold(unit: Unit, parcels: Iterable[Parcel]) -> dict[str, list[Delivery]]:
 
 def keep(unit: Unit, present: Mapping[str, Sequence[Delivery]], changed: Iterable[Delivery], now: datetime) -> None:
     """Keep new states of deliveries that `hold` gave, and what they make of their jobs."""
-    jobs = set()
-    for delivery in changed:
+    kept = list(changed)
+    for delivery in kept:
         unit.deliveries.save(delivery)
-        jobs.add(delivery.job_id)
-    for job_id in sorted(jobs):
+    for job_id in sorted({delivery.job_id for delivery in kept}):
         settle_job(unit, job_id, present[job_id], now)
+    stuck = {before.id for of_job in present.values() for before in of_job if before.state == "quarantined"}
+    tell_of_quarantine(unit, [delivery for delivery in kept if delivery.id not in stuck], now)
 
 
 def is_unchanged(parcel: Parcel, present: Mapping[str, Sequence[Delivery]]) -> bool:
@@ -102,7 +104,7 @@ def settle_job(unit: Unit, job_id: str, before: Sequence[Delivery], now: datetim
     if is_on_hold(job, before) and state != "held":
         return
     if (state, reason) != (job.state, job.reason):
-        unit.jobs.save(job.changed(state, now, reason=reason))
+        save_job(unit, job.changed(state, now, reason=reason))
     if state == "done" and job.pipeline != FORWARD:
         _supersede_older(unit, job, now)
 
@@ -113,4 +115,4 @@ def _supersede_older(unit: Unit, job: Job, now: datetime) -> None:
         is_same_subject = (older.pipeline, older.primary.series_uid) == (job.pipeline, job.primary.series_uid)
         is_older = is_same_subject and older.created_at < job.created_at
         if is_older and older.state == "done" and older.review == "unreviewed":
-            unit.jobs.save(older.changed("superseded", now, reason="a newer result was delivered"))
+            save_job(unit, older.changed("superseded", now, reason="a newer result was delivered"))

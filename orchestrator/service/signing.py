@@ -21,6 +21,7 @@ from orchestrator.domain.access import (
 )
 from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.service.noticing import sound_alarm
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -179,7 +180,7 @@ def open_emergency(door: Door, who: Principal, reason: str, address: str = "") -
     with door.records.transaction() as unit:
         unit.sessions.save(replace(session, emergency_until=until, seen_at=now))
         unit.audit.add(audit.done_by(who.name, audit.EMERGENCY_OPENED, now, address=address, reason=reason.strip()))
-        unit.alarms.sound(Alarm(Fault.EMERGENCY_ACCESS.code, who.name, detail, now, now))
+        sound_alarm(unit, Alarm(Fault.EMERGENCY_ACCESS.code, who.name, detail, now, now))
     return until
 
 

@@ -10,6 +10,7 @@ from orchestrator.domain.alarm import Alarm
 from orchestrator.domain.errors import OF_THE_SURROUNDINGS, Fault
 from orchestrator.domain.queue import Queue
 from orchestrator.domain.worker import PLACE, Waiting, place_of
+from orchestrator.service.noticing import sound_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +54,7 @@ def complain(staff: Staff, worker: Worker, fault: Fault, detail: str) -> None:
     """Sound the alarm on the place where a worker runs; it falls silent when nobody complains for five minutes."""
     now = staff.clock.now()
     with staff.records.transaction() as unit:
-        unit.alarms.sound(Alarm(fault.code, place_of(worker.name), detail, now, now))
+        sound_alarm(unit, Alarm(fault.code, place_of(worker.name), detail, now, now))
 
 
 def present(staff: Staff) -> list[Worker]:
@@ -86,7 +87,7 @@ def look_after_workers(staff: Staff) -> list[Alarm]:
     with staff.records.transaction() as unit:
         unit.workers.forget(now - _REMEMBERED)
         for alarm in unserved:
-            unit.alarms.sound(alarm)
+            sound_alarm(unit, alarm)
         for alarm in over:
             unit.alarms.clear(alarm.code, alarm.subject, now)
     return unserved

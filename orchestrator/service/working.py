@@ -13,6 +13,7 @@ from orchestrator.domain.errors import OF_THE_SURROUNDINGS, Broken, Fault, Unfit
 from orchestrator.domain.pipeline import REPORT_STAGE
 from orchestrator.domain.worker import place_of
 from orchestrator.service.depending import Moment, upstream_changed
+from orchestrator.service.noticing import save_job, sound_alarm, tell_of_quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,7 +96,8 @@ def complete_report(workshop: Workshop, claimed: ClaimedStage, built: Sequence[t
         for delivery in deliveries:
             unit.deliveries.add(delivery)
         state, reason = job_state(deliveries)
-        unit.jobs.save(_as_it_is(unit, claimed.job).changed(state, now, reason=reason))
+        save_job(unit, _as_it_is(unit, claimed.job).changed(state, now, reason=reason))
+        tell_of_quarantine(unit, deliveries, now)
     return True
 
 
@@ -167,11 +169,11 @@ def fail_stage(workshop: Workshop, claimed: ClaimedStage, error: TendonError) ->
         if not unit.jobs.finish(ended):
             return False
         if error.fault in OF_THE_SURROUNDINGS:
-            unit.alarms.sound(Alarm(error.code, place_of(ended.owner), error.detail, now, now))
+            sound_alarm(unit, Alarm(error.code, place_of(ended.owner), error.detail, now, now))
         if ended.state == "failed":
             state: JobState = "unfit" if isinstance(error, Unfit) else "failed"
             ended_job = _as_it_is(unit, job).changed(state, now, reason=error.detail, code=error.code)
-            unit.jobs.save(ended_job)
+            save_job(unit, ended_job)
             upstream_changed(workshop.moment(unit, now), ended_job)
     return True
 

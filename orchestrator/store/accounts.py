@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from orchestrator.accounts import Answer
 from orchestrator.domain.access import Account, Permission, Session, Token
 from orchestrator.store.dialect import insert_or_keep
-from orchestrator.store.tables import accounts, answers, sessions, sign_in_failures, tokens
+from orchestrator.store.people import accounts, answers, sessions, sign_in_failures, tokens
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -22,7 +22,7 @@ class AlarmRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def sound(self, alarm: Alarm) -> None:
+    def sound(self, alarm: Alarm) -> bool:
         hold(self._connection, [f"alarm {alarm.code} {alarm.subject}"])
         counted = self._connection.execute(
             update(alarms)
@@ -40,6 +40,7 @@ class AlarmRows:
                     times=alarm.times,
                 )
             )
+        return not counted.rowcount
 
     def open(self) -> list[Alarm]:
         rows = self._connection.execute(select(alarms).where(alarms.c.cleared_at.is_(None)).order_by(alarms.c.number))

@@ -14,9 +14,10 @@ from orchestrator.domain.route import Decision
 from orchestrator.domain.trial import mean_seconds
 from orchestrator.domain.worker import Waiting
 from orchestrator.ports import ClaimedStage
+from orchestrator.store.columns import Instant
 from orchestrator.store.dialect import FORGETTABLE, is_postgresql, ring
 from orchestrator.store.keeping import need
-from orchestrator.store.tables import CLAIMABLE, Instant, decisions, jobs, stages
+from orchestrator.store.tables import CLAIMABLE, decisions, jobs, stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -23,7 +23,7 @@ from orchestrator.store.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Row, Table
 
@@ -58,6 +58,15 @@ class ListRows:
         found = {row.uid: row for row in rows}
         newest_first = sorted(found.values(), key=lambda row: (row.newest_at, row.uid), reverse=True)
         return [_listed(row) for row in newest_first[:limit]]
+
+    def facts(self, study_uid: str) -> Mapping[str, Any] | None:
+        found = self._connection.execute(select(studies.c.facts).where(studies.c.uid == study_uid))
+        facts: Mapping[str, Any] | None = found.scalar_one_or_none()
+        return facts
+
+    def sites(self, study_uid: str) -> list[str]:
+        of_study = select(study_sites.c.site).where(study_sites.c.study_uid == study_uid)
+        return list(self._connection.execute(of_study.order_by(study_sites.c.site)).scalars())
 
     def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
         of_studies = select(jobs).where(jobs.c.study_uid.in_(study_uids)).order_by(jobs.c.number)

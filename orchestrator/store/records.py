@@ -29,6 +29,7 @@ from orchestrator.store.jobs import JobRows
 from orchestrator.store.keeping import KeepingRows
 from orchestrator.store.leases import LeaseRows
 from orchestrator.store.lists import ListRows
+from orchestrator.store.notices import NoticeRows
 from orchestrator.store.site import SiteRows
 from orchestrator.store.studies import StudyRows
 from orchestrator.store.tables import installation
@@ -124,6 +125,10 @@ class _Unit:
     @cached_property
     def counts(self) -> CountRows:
         return CountRows(self.connection)
+
+    @cached_property
+    def notices(self) -> NoticeRows:
+        return NoticeRows(self.connection)
 
 
 class DatabaseRecords:

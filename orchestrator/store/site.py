@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, func, insert, select, update
 
 from orchestrator.domain.delivery import Destination, Node
+from orchestrator.domain.notice import Notice
 from orchestrator.domain.site import SiteFile
 from orchestrator.store.dialect import hold, insert_or_keep
 from orchestrator.store.tables import installation, site_versions
@@ -74,6 +75,7 @@ def _values(site: SiteFile) -> dict[str, Any]:
             "rules": list(site.rules),
             "procedures": list(site.procedures),
             "test_studies": list(site.test_studies),
+            "notices": [asdict(notice) for notice in site.notices],
         },
         "author": site.author,
         "at": site.at,
@@ -90,6 +92,7 @@ def _site(row: Row[Any]) -> SiteFile:
         rules=tuple(row.body["rules"]),
         procedures=tuple(row.body.get("procedures", ())),
         test_studies=tuple(row.body.get("test_studies", ())),
+        notices=tuple(_notice(given) for given in row.body.get("notices", ())),
         version=row.version,
         author=row.author,
         at=row.at,
@@ -103,3 +106,7 @@ def _destination(given: Mapping[str, Any]) -> Destination:
     values = dict(given)
     values["patient_systems"] = tuple((issuer, system) for issuer, system in values["patient_systems"])
     return Destination(**values)
+
+
+def _notice(given: Mapping[str, Any]) -> Notice:
+    return Notice(**{**given, "events": tuple(given["events"]), "to": tuple(given["to"])})

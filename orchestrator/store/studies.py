@@ -192,15 +192,6 @@ class StudyRows:
                 )
             )
 
-    def facts(self, study_uid: str) -> Mapping[str, Any] | None:
-        found = self._connection.execute(select(studies.c.facts).where(studies.c.uid == study_uid))
-        facts: Mapping[str, Any] | None = found.scalar_one_or_none()
-        return facts
-
-    def sites(self, study_uid: str) -> list[str]:
-        of_study = select(study_sites.c.site).where(study_sites.c.study_uid == study_uid)
-        return list(self._connection.execute(of_study.order_by(study_sites.c.site)).scalars())
-
     def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
         rows = self._connection.execution_options(yield_per=_FACTS_AT_ONCE).execute(
             select(studies.c.uid, studies.c.facts)

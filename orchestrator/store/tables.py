@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     Float,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     false,
     text,
 )
 
+import orchestrator.store.people  # noqa: F401 - its tables belong to the same metadata
 from orchestrator.store.appending import append_only
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware moment, kept in UTC; SQLite has no zones, so they are put back when read."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To UTC; without a zone where the database knows none."""
-        if value is None:
-            return None
-        moment = value.astimezone(UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Always aware and in UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-BY_CODE_POINT: Final = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text that is ordered alike by every database, so that a range of it is a beginning."""
-
-metadata = MetaData()
+from orchestrator.store.columns import BY_CODE_POINT, Instant, metadata
 
 associations = Table(
     "associations",
@@ -413,6 +382,30 @@ alarms = Table(
     Index("alarms_open", "cleared_at", "code"),
 )
 
+notices = Table(
+    "notices",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("notice", Text, nullable=False),
+    Column("happening", JSON, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("ended_at", Instant, index=True),
+)
+TO_TELL: Final = "state = 'waiting'"
+Index(
+    "notices_to_tell",
+    notices.c.notice,
+    notices.c.tries,
+    notices.c.number,
+    sqlite_where=text(TO_TELL),
+    postgresql_where=text(TO_TELL),
+)
+
 audit_events = Table(
     "audit_events",
     metadata,
@@ -430,65 +423,3 @@ audit_events = Table(
     Column("subject", Text, nullable=False, server_default=text("''")),
 )
 append_only(audit_events)
-
-accounts = Table(
-    "accounts",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("role", Text, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Column("sites", JSON, nullable=False),
-    Column("password", Text, nullable=False),
-    Column("provisional_until", Instant),
-    Column("is_disabled", Boolean, nullable=False),
-    Column("issuer", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Index("accounts_by_subject", "issuer", "subject"),
-)
-
-sign_in_failures = Table(
-    "sign_in_failures",
-    metadata,
-    Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("name", Text, nullable=False),
-    Column("at", Instant, nullable=False, index=True),
-    Index("sign_in_failures_of_name", "name", "at"),
-)
-
-sessions = Table(
-    "sessions",
-    metadata,
-    Column("digest", Text, primary_key=True),
-    Column("account", Text, nullable=False, index=True),
-    Column("csrf", Text, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Column("seen_at", Instant, nullable=False, index=True),
-    Column("confirmed_at", Instant, nullable=False),
-    Column("emergency_until", Instant),
-)
-
-answers = Table(
-    "answers",
-    metadata,
-    Column("account", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("request", Text, nullable=False),
-    Column("at", Instant, nullable=False, index=True),
-    Column("status", Integer),
-    Column("body", Text, nullable=False, server_default=text("''")),
-)
-"""What was answered to requests that carry an idempotency key; without a status they are still at work."""
-
-tokens = Table(
-    "tokens",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("account", Text, nullable=False, index=True),
-    Column("label", Text, nullable=False),
-    Column("scopes", JSON, nullable=False),
-    Column("digest", Text, nullable=False, unique=True),
-    Column("created_at", Instant, nullable=False),
-    Column("expires_at", Instant, nullable=False),
-    Column("used_at", Instant),
-    Column("revoked_at", Instant),
-)

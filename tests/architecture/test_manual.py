@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.domain.admission import Rejection
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.fact_sources import FIELDS
+from orchestrator.domain.notice import EVENTS
+from orchestrator.domain.notice import FIELDS as TOLD
+from orchestrator.outgoing.webhook import signature
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -49,3 +54,23 @@ def _written(example: object) -> str:
 
 def test_every_fact_is_in_the_manual():
     assert (DOCS / "facts.md").read_text(encoding="utf-8").endswith("\n\n" + facts_table())
+
+
+def test_every_event_and_every_field_of_a_notice_is_in_the_manual():
+    page = (DOCS / "notices.md").read_text(encoding="utf-8")
+    assert [event for event in EVENTS if f"| `{event}` |" not in page] == []
+    assert [name for name in TOLD if f"`{{{name}}}`" not in page] == []
+
+
+def test_what_is_signed_is_taken_by_the_check_of_the_manual_and_nothing_else():
+    page = (DOCS / "notices.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    given: dict = {}
+    exec(example, given)
+    is_from_tendon, now = given["is_from_tendon"], datetime.now(UTC)
+    header = signature("0123456789abcdef", b"{}", now)
+    assert is_from_tendon(header, b"{}", "0123456789abcdef")
+    assert not is_from_tendon(header, b"{} ", "0123456789abcdef")
+    assert not is_from_tendon(header, b"{}", "another secret..")
+    old = signature("0123456789abcdef", b"{}", datetime(2020, 1, 1, tzinfo=UTC))
+    assert not is_from_tendon(old, b"{}", "0123456789abcdef")

@@ -10,8 +10,9 @@ from orchestrator.domain.search import Listed, name_key
 from orchestrator.domain.summary import Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from typing import Any
 
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job
@@ -50,6 +51,12 @@ class MemoryLists:
 
     def _is_seen(self, uid: str, sites: Sequence[str]) -> bool:
         return not sites or any((uid, site) in self._state.study_sites for site in sites)
+
+    def facts(self, study_uid: str) -> Mapping[str, Any] | None:
+        return self._state.facts.get(study_uid)
+
+    def sites(self, study_uid: str) -> list[str]:
+        return sorted(site for uid, site in self._state.study_sites if uid == study_uid)
 
     def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
         return {uid: [job for job in self._state.jobs.values() if job.study_uid == uid] for uid in study_uids}

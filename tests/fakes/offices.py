@@ -64,7 +64,7 @@ class MemoryAlarms:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def sound(self, alarm: Alarm) -> None:
+    def sound(self, alarm: Alarm) -> bool:
         key = (alarm.code, alarm.subject)
         known = self._state.alarms.get(key)
         self._state.alarms[key] = (
@@ -72,6 +72,7 @@ class MemoryAlarms:
             if known is None
             else replace(known, detail=alarm.detail, last_at=alarm.last_at, times=known.times + alarm.times)
         )
+        return known is None
 
     def open(self) -> list[Alarm]:
         return list(self._state.alarms.values())

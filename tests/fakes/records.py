@@ -12,6 +12,7 @@ from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.keeping import MemoryKeeping
 from tests.fakes.lists import MemoryLists
+from tests.fakes.notices import MemoryNotices
 from tests.fakes.offices import MemoryAlarms, MemoryLeases, MemoryWorkers
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
@@ -85,6 +86,7 @@ class MemoryUnit:
         self.answers = MemoryAnswers(state)
         self.lists = MemoryLists(state)
         self.counts = MemoryCounts(state)
+        self.notices = MemoryNotices(state)
 
 
 class MemoryRecords:

@@ -124,12 +124,6 @@ class MemoryStudies:
         for site in sites:
             self._state.study_sites[summary.uid, site] = self._state.studies[summary.uid].newest_at
 
-    def facts(self, study_uid: str) -> Mapping[str, Any] | None:
-        return self._state.facts.get(study_uid)
-
-    def sites(self, study_uid: str) -> list[str]:
-        return sorted(site for uid, site in self._state.study_sites if uid == study_uid)
-
     def routed_since(self, since: datetime) -> Iterator[tuple[str, Mapping[str, Any]]]:
         rows = self._state.studies
         found = sorted(

@@ -97,7 +97,7 @@ def test_who_is_limited_to_sites_finds_only_what_these_have_sent(filled):
     assert found(filled, sites=("south",), text="P1") == ["1.2.4"]
     assert found(filled, sites=("south",), text="1.2.3") == []
     with filled.reading() as unit:
-        assert [unit.studies.sites(uid) for uid in STUDIES] == [["north"], ["south"], [], ["north", "south"]]
+        assert [unit.lists.sites(uid) for uid in STUDIES] == [["north"], ["south"], [], ["north", "south"]]
         first = unit.lists.studies(StudyQuery(sites=("south", "north")), 2)
     assert found(filled, sites=("south", "north"), after_mark=first[-1].mark) == ["1.2.1"]
 

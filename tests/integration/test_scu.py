@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import struct
 import subprocess
 import threading
@@ -108,6 +109,26 @@ def test_a_peer_that_is_down_is_unreachable(tmp_path):
 def test_a_host_without_an_address_is_unreachable(tmp_path):
     ((outcome, detail),) = told(pacs(104, host="no-such-host.invalid"), write_object(tmp_path))
     assert (outcome, detail) == ("unreachable", "the destination's host is not known")
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "0xA9FEA9FE", "::ffff:169.254.169.254", "0.0.0.0", "fe80::1"])
+def test_a_forbidden_address_is_refused_for_good_and_not_connected_to(tmp_path, host):
+    ((outcome, detail),) = told(pacs(104, host=host), write_object(tmp_path))
+    assert outcome == "refused"
+    assert detail.startswith("the destination's address ")
+    assert SENDER.prove(pacs(104, host=host), [output(tmp_path)]) == {}
+
+
+def test_a_name_that_leads_to_a_forbidden_address_at_the_moment_of_connecting_is_refused(tmp_path, monkeypatch):
+    real = socket.getaddrinfo
+
+    def lead_astray(host: str | None, *given: object, **named: object) -> list:
+        return real("169.254.169.254" if host == "pacs.example" else host, *given, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lead_astray)
+    with pytest.raises(Refused) as refusal:
+        SENDER.echo("pacs.example", 104, "PACS")
+    assert refusal.value.fault is Fault.ADDRESS_FORBIDDEN
 
 
 def test_a_title_that_is_none_is_refused(tmp_path):

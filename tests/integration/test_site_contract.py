@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orchestrator.domain.notice import Notice
 from orchestrator.domain.study import Patient
 from orchestrator.domain.summary import Summary
 from tests.rows import after, ct, job_of, site_of, stage_of
@@ -36,7 +37,11 @@ def test_the_version_that_was_switched_on_last_is_in_force_and_a_draft_is_not(re
         assert unit.site.current() is None
         assert unit.site.next_version() == 1
     draft = replace(site_of(2), activated_by="", activated_at=None, reason="why not")
-    rich = site_of(3, procedures=({"code": "A"},), test_studies=({"name": "b"},))
+    notices = (
+        Notice("ops", "webhook", ("job.failed", "job.done"), url="https://hook.example/"),
+        Notice("mail", "email", ("alarm.raised",), to=("a@b.example", "c@d.example"), template="{code}"),
+    )
+    rich = site_of(3, procedures=({"code": "A"},), test_studies=({"name": "b"},), notices=notices)
     for site in (site_of(1), draft, rich):
         with records.transaction() as unit:
             assert unit.site.next_version() == site.version

@@ -11,9 +11,11 @@ from threading import Event
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from orchestrator import telemetry, watch
-from orchestrator.admin.app import AdminServer, application
+from orchestrator.admin.app import AdminServer
+from orchestrator.admin.monitors import monitor_routes
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.domain.health import PASS, Health, of_fault, of_room, works, worst
 from orchestrator.keeping import Owed
@@ -165,7 +167,9 @@ def test_a_change_is_logged_once_and_what_works_from_the_start_is_not(caplog):
 
 @contextmanager
 def answering(states=dict, metrics=lambda: b""):
-    server = AdminServer(application(metrics=metrics, states=states), socket.create_server((LOOPBACK, 0)))
+    server = AdminServer(
+        Starlette(routes=monitor_routes(metrics=metrics, states=states)), socket.create_server((LOOPBACK, 0))
+    )
     server.start()
     try:
         with httpx.Client(base_url=f"http://{LOOPBACK}:{server.port}", timeout=30) as monitor:

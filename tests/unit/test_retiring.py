@@ -15,6 +15,7 @@ from orchestrator.service.operating import study_story
 from orchestrator.service.receiving import PIECE_BYTES, RESERVE_BYTES
 from orchestrator.service.recording import Entry
 from orchestrator.service.retiring import SAFE_AGE_S, SHELVES, Keeper, retire_due, sweep, watermark
+from orchestrator.service.telling import story_told
 from orchestrator.service.working import complete_report, complete_stage, fail_stage
 from tests.fakes.objects import MemoryObjects
 from tests.fakes.records import MemoryRecords
@@ -143,17 +144,17 @@ def test_the_story_of_a_retired_study_is_still_told(system, keeper):
 
 def test_a_study_says_that_it_was_retired_and_why(system, keeper):
     finish_study(system)
-    assert study_command.as_json(study_story(system.records, STUDY_UID), ())["retired"] is None
+    assert story_told(study_story(system.records, STUDY_UID), ())["retired"] is None
     days_pass(system, 31)
     retire_due(keeper)
     story = study_story(system.records, STUDY_UID)
     reason = "nothing came for 30 days and all work on it had ended"
-    assert study_command.as_json(story, ())["retired"] == {
+    assert story_told(story, ())["retired"] == {
         "at": system.clock.now().isoformat(),
         "reason": reason,
         "series": [{"series_uid": f"{STUDY_UID}.1", "modality": "CT", "instances": 3}],
     }
-    told = "\n".join(study_command._lines(study_command.as_json(story, ())))
+    told = "\n".join(study_command._lines(story_told(story, ())))
     assert f"retired on {system.clock.now().isoformat()}: {reason}" in told
     assert f"CT series {STUDY_UID}.1: 3 instances, retired" in told
 

@@ -56,6 +56,14 @@ def test_every_setting_has_an_origin():
 @pytest.mark.parametrize(
     ("name", "value", "must"),
     [
+        ("HTTPS_ONLY", "yes", "must be true or false"),
+        ("WEBHOOK_SECRET", "short", "must be at least 16 characters"),
+        ("SMTP_URL", "mail.example:25", "must be smtp://HOST:PORT"),
+        ("SMTP_URL", "http://mail.example:25", "must be smtp://HOST:PORT"),
+        ("SMTP_URL", "smtp://:25", "must be smtp://HOST:PORT"),
+        ("SMTP_URL", "smtp://mail.example:99999", "must be smtp://HOST:PORT"),
+        ("MAIL_FROM", "tendon", "must be a mailbox"),
+        ("MAIL_FROM", "a@b.example\nBcc: c@d.example", "must be a mailbox"),
         ("DICOM_PORT", "65536", "must be a port number"),
         ("DICOM_PORT", "-1", "must be a port number"),
         ("ADMIN_PORT", "http", "must be a port number"),

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.domain.address import host_fault
 from orchestrator.domain.delivery import Destination, Node
 from orchestrator.domain.errors import Fault, Refused
+from orchestrator.domain.notice import EVENTS, Notice
 from orchestrator.domain.site import SiteContent
 from orchestrator.rulebook.sitefile import parse_site, write_site
 
@@ -83,6 +85,7 @@ def faults() -> list[tuple[str, str]]:
         ("nodez: []", "nodez"),
         *faults_of_nodes(),
         *faults_of_destinations(),
+        *faults_of_notices(),
         ("rules: {name: CT}", "rules"),
         ("rules: [CT]", "rules[0]"),
     ]
@@ -100,6 +103,7 @@ def faults_of_nodes() -> list[tuple[str, str]]:
         ("nodes: [{name: n, ae_title: ABCDEFGHIJKLMNOPQ, host: h}]", "nodes[0].ae_title"),
         ("nodes: [{name: n, ae_title: 'A\\B', host: h}]", "nodes[0].ae_title"),
         ("nodes: [{name: n, ae_title: A, host: ''}]", "nodes[0].host"),
+        ("nodes: [{name: n, ae_title: A, host: 169.254.169.254}]", "nodes[0].host"),
         (f"nodes: [{{{node}, port: 0}}]", "nodes[0].port"),
         (f"nodes: [{{{node}, port: 65536}}]", "nodes[0].port"),
         (f"nodes: [{{{node}, port: '104'}}]", "nodes[0].port"),
@@ -110,6 +114,36 @@ def faults_of_nodes() -> list[tuple[str, str]]:
         (f"nodes: [{{{node}, quota_gb_per_day: .inf}}]", "nodes[0].quota_gb_per_day"),
         (f"nodes: [{{{node}, quota_gb_per_day: 5 GB}}]", "nodes[0].quota_gb_per_day"),
         (f"nodes: [{{{node}}}, {{{node}}}]", "nodes[1].name"),
+    ]
+
+
+def faults_of_notices() -> list[tuple[str, str]]:
+    hook = "name: n, kind: webhook, url: 'https://h.example/'"
+    mail = "name: n, kind: email, to: [a@b.example], events: [job.failed]"
+    return [
+        ("notices: {}", "notices"),
+        (f"notices: [{{{hook}}}]", "notices[0].events"),
+        (f"notices: [{{{hook}, events: []}}]", "notices[0].events"),
+        (f"notices: [{{{hook}, events: [job.begun]}}]", "notices[0].events[0]"),
+        (f"notices: [{{{hook}, events: [job.done], secret: x}}]", "notices[0].secret"),
+        (f"notices: [{{{hook}, events: [job.done], template: a}}]", "notices[0].template"),
+        (f"notices: [{{{hook}, events: [job.done], to: [a@b.example]}}]", "notices[0].to"),
+        ("notices: [{name: n, kind: webhook, events: [job.done]}]", "notices[0].url"),
+        ("notices: [{name: n, kind: webhook, events: [job.done], url: 'https://a@h/'}]", "notices[0].url"),
+        ("notices: [{name: n, kind: webhook, events: [job.done], url: 'http://[fe80::1]/'}]", "notices[0].url"),
+        ("notices: [{name: n, kind: pager, events: [job.done]}]", "notices[0].kind"),
+        ("notices: [{name: n, kind: email, events: [job.done]}]", "notices[0].to"),
+        (f"notices: [{{{mail}, url: 'https://h/'}}]", "notices[0].url"),
+        (f"notices: [{{{mail}, template: '{{patient_name}}'}}]", "notices[0].template"),
+        (f"notices: [{{{mail}, template: '{{reason.__class__}}'}}]", "notices[0].template"),
+        (f"notices: [{{{mail}, template: '{{reason'}}]", "notices[0].template"),
+        (
+            'notices: [{name: n, kind: email, events: [job.done], to: ["a@b.example\\nBcc: c@d.example"]}]',
+            "notices[0].to[0]",
+        ),
+        ("notices: [{name: n, kind: email, events: [job.done], to: ['a@b.example, c@d.example']}]", "notices[0].to[0]"),
+        ("notices: [{name: n, kind: email, events: [job.done], to: [a@b.example, nobody]}]", "notices[0].to[1]"),
+        (f"notices: [{{{mail}}}, {{{mail}}}]", "notices[1].name"),
     ]
 
 
@@ -124,6 +158,10 @@ def faults_of_destinations() -> list[tuple[str, str]]:
         ("destinations: [{name: p, kind: fhir}]", "destinations[0].url"),
         ("destinations: [{name: p, kind: hl7v2, host: h}]", "destinations[0].port"),
         ("destinations: [{name: p, kind: folder}]", "destinations[0].path"),
+        ("destinations: [{name: p, kind: fhir, url: 'ftp://h/'}]", "destinations[0].url"),
+        ("destinations: [{name: p, kind: dicomweb, url: 'http://0xA9FEA9FE/'}]", "destinations[0].url"),
+        ("destinations: [{name: p, kind: dicom, ae_title: A, host: 169.254.1.1, port: 1}]", "destinations[0].host"),
+        ("destinations: [{name: p, kind: hl7v2, host: '::ffff:a9fe:a9fe', port: 1}]", "destinations[0].host"),
         (f"destinations: [{{{pacs}, proof: hope}}]", "destinations[0].proof"),
         (f"destinations: [{{{pacs}, release: never}}]", "destinations[0].release"),
         (f"destinations: [{{{pacs}, patient_systems: {{MAIN: 1}}}}]", "destinations[0].patient_systems.MAIN"),
@@ -149,6 +187,31 @@ def test_what_is_no_plain_yaml_is_refused(text):
     with pytest.raises(Refused) as refusal:
         parse_site(text)
     assert refusal.value.fault is Fault.RULE_INVALID
+
+
+def test_notices_say_who_is_told_of_what():
+    site = parse_site(
+        "notices:\n"
+        "  - {name: ops, kind: webhook, url: 'https://h.example/t', events: [job.failed, job.failed, alarm.raised]}\n"
+        '  - {name: mail, kind: email, to: [a@b.example], events: [job.held], template: "{code}\\n{reason}"}\n'
+    )
+    assert site.notices == (
+        Notice("ops", "webhook", ("job.failed", "alarm.raised"), url="https://h.example/t"),
+        Notice("mail", "email", ("job.held",), to=("a@b.example",), template="{code}\n{reason}"),
+    )
+
+
+@pytest.mark.parametrize("url", ["http://hook.example/", "https://10.0.0.1/", "https://localhost/", "https://[::1]/"])
+def test_only_https_to_public_addresses_is_kept_where_that_is_wanted(url):
+    for text, path in (
+        (f"notices: [{{name: n, kind: webhook, events: [job.done], url: '{url}'}}]", r"notices\[0\]\.url"),
+        (f"destinations: [{{name: p, kind: fhir, url: '{url}'}}]", r"destinations\[0\]\.url"),
+    ):
+        parse_site(text)
+        with pytest.raises(Refused, match=path):
+            parse_site(text, https_only=True)
+    inside = "destinations: [{name: p, kind: dicom, ae_title: A, host: 10.0.0.1, port: 104}]"
+    assert parse_site(inside, https_only=True) == parse_site(inside)
 
 
 # there and back
@@ -188,11 +251,13 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
+hosts = texts.filter(lambda text: text and not host_fault(text))
+urls = st.sampled_from(["https://h.example", "http://10.1.2.3:8080/a?b=%20", "HTTPS://[::1]/"])
 nodes = st.builds(
     Node,
     name=names,
     ae_title=ae_titles,
-    host=texts.filter(bool),
+    host=hosts,
     port=st.integers(1, 65535),
     may_send=st.booleans(),
     site=texts,
@@ -207,9 +272,9 @@ destinations = st.builds(
     name=names,
     kind=st.sampled_from(["dicom", "dicomweb", "fhir", "hl7v2", "folder"]),
     ae_title=ae_titles,
-    host=texts.filter(bool),
+    host=hosts,
     port=st.integers(1, 65535),
-    url=texts.filter(bool),
+    url=urls,
     path=texts.filter(bool),
     profile=texts,
     proof=st.sampled_from(["commitment", "query", "ack"]),
@@ -220,6 +285,16 @@ destinations = st.builds(
     max_batch=st.integers(1, 10_000),
     max_per_s=st.none() | st.floats(0.01, 1e6),
 )
+mailboxes = st.sampled_from(["a@b.example", "no+1@b-c.example", "'=on'@1.example"])
+given_events = st.lists(st.sampled_from(EVENTS), min_size=1, unique=True).map(tuple)
+notices = st.builds(Notice, name=names, kind=st.just("webhook"), events=given_events, url=urls) | st.builds(
+    Notice,
+    name=names,
+    kind=st.just("email"),
+    events=given_events,
+    to=st.lists(mailboxes, min_size=1, max_size=3).map(tuple),
+    template=st.sampled_from(["", "{event}", "NO {code}\n\n on\t{reason}: {at}\n", "# {id}"]),
+)
 sites = st.builds(
     SiteContent,
     nodes=st.lists(nodes, max_size=3, unique_by=lambda n: n.name).map(tuple),
@@ -227,6 +302,7 @@ sites = st.builds(
     rules=st.lists(st.dictionaries(texts, values, max_size=3), max_size=3).map(tuple),
     procedures=st.lists(st.dictionaries(texts, values, max_size=3), max_size=3).map(tuple),
     test_studies=st.lists(st.dictionaries(texts, values, max_size=3), max_size=3).map(tuple),
+    notices=st.lists(notices, max_size=3, unique_by=lambda n: n.name).map(tuple),
 )
 
 

@@ -80,6 +80,10 @@ def _values(site: Settings) -> dict[str, str]:
         "TENDON_HEALTH_PORT": "" if site.health_port is None else str(site.health_port),
         "TENDON_QUIET_SECONDS": f"{site.quiet_seconds:g}",
         "TENDON_LEASE_SECONDS": f"{site.lease_seconds:g}",
+        "TENDON_HTTPS_ONLY": str(site.https_only).lower(),
+        "TENDON_WEBHOOK_SECRET": "***" if site.webhook_secret else "",
+        "TENDON_SMTP_URL": _PASSWORD.sub(r"\1:***@", site.smtp_url),
+        "TENDON_MAIL_FROM": site.mail_from,
         "TENDON_INSTALLATION": site.installation,
         "TENDON_ENVIRONMENT": site.environment,
     }

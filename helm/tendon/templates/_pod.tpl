@@ -154,7 +154,8 @@ topologySpreadConstraints:
       "UNKNOWN_SOP_CLASSES" $values.site.unknownSopClasses
       "TIME_ZONE" $values.site.timeZone
       "QUIET_SECONDS" $values.site.quietSeconds
-      "LEASE_SECONDS" $values.site.leaseSeconds -}}
+      "LEASE_SECONDS" $values.site.leaseSeconds
+      "HTTPS_ONLY" $values.site.httpsOnly -}}
 {{- range $name := list "url" "endpoint" "region" }}
 {{- with get $values.objects $name }}{{ $given = set $given (printf "OBJECTS_%s" (upper $name)) . }}{{ end }}
 {{- end -}}
@@ -185,5 +186,9 @@ topologySpreadConstraints:
 {{- if and .objects .root.Values.objects.secretName }}
 - secret:
     name: {{ .root.Values.objects.secretName }}
+{{- end }}
+{{- if and (eq .component "rounds") .root.Values.notices.secretName }}
+- secret:
+    name: {{ .root.Values.notices.secretName }}
 {{- end }}
 {{- end -}}

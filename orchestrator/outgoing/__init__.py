@@ -1,0 +1,1 @@
+"""Carries notices to their receivers: webhooks and e-mail."""
