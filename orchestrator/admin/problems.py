@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,14 @@ _STATUS: Final[Mapping[Fault, int]] = {
     Fault.TOO_LARGE: 413,
 }
 _OF_HTTP: Final[Mapping[int, Fault]] = {404: Fault.NOT_FOUND, 405: Fault.REQUEST_INVALID}
+
+
+class AsciiJson(JSONResponse):
+    """JSON in which whatever was quoted from a request can be written, half a surrogate pair too."""
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of the answer."""
+        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 class Place(BaseModel):
@@ -120,7 +129,7 @@ def _problem(fault: Fault, status: int, detail: str, places: list[Place]) -> Pro
 
 
 def _answer(problem: Problem) -> JSONResponse:
-    answer = JSONResponse(problem.model_dump(), problem.status, media_type=MEDIA_TYPE)
+    answer = AsciiJson(problem.model_dump(), problem.status, media_type=MEDIA_TYPE)
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = str(_RETRY_AFTER_S)
     if problem.status == HTTPStatus.UNAUTHORIZED:

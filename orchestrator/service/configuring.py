@@ -20,12 +20,20 @@ if TYPE_CHECKING:
 _Named = TypeVar("_Named", "Node", "Destination")
 
 
-def put_node(office: Office, by: str, source: Mapping[str, Any], *, is_new: bool) -> SiteFile:
-    """Add a node, or replace the one of its name.
+def add_node(office: Office, by: str, source: Mapping[str, Any]) -> SiteFile:
+    """Add a node.
 
-    Raises Refused DESTINATION_INVALID naming the path of the fault, WRONG_STATE where a new one's name is taken,
-    NOT_FOUND where there is none to replace.
+    Raises Refused DESTINATION_INVALID naming the path of the fault, WRONG_STATE where its name is taken.
     """
+    return _put_node(office, by, source, is_new=True)
+
+
+def change_node(office: Office, by: str, source: Mapping[str, Any]) -> SiteFile:
+    """Replace the node of its name. Raises as `add_node`, or NOT_FOUND."""
+    return _put_node(office, by, source, is_new=False)
+
+
+def _put_node(office: Office, by: str, source: Mapping[str, Any], *, is_new: bool) -> SiteFile:
     node = office.rulebook.node(source)
 
     def put(content: SiteContent) -> SiteContent:
@@ -39,8 +47,17 @@ def drop_node(office: Office, by: str, name: str) -> SiteFile:
     return _change(office, by, lambda c: replace(c, nodes=_dropped(c.nodes, name)), f"node {name} taken away")
 
 
-def put_destination(office: Office, by: str, source: Mapping[str, Any], *, is_new: bool) -> SiteFile:
-    """Add a destination, or replace the one of its name. Raises as `put_node`."""
+def add_destination(office: Office, by: str, source: Mapping[str, Any]) -> SiteFile:
+    """Add a destination. Raises as `add_node`."""
+    return _put_destination(office, by, source, is_new=True)
+
+
+def change_destination(office: Office, by: str, source: Mapping[str, Any]) -> SiteFile:
+    """Replace the destination of its name. Raises as `change_node`."""
+    return _put_destination(office, by, source, is_new=False)
+
+
+def _put_destination(office: Office, by: str, source: Mapping[str, Any], *, is_new: bool) -> SiteFile:
     destination = office.rulebook.destination(source)
 
     def put(content: SiteContent) -> SiteContent:

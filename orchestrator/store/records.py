@@ -15,9 +15,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 
-from orchestrator.domain.errors import Fault, Transient
+from orchestrator.domain.errors import Fault, Refused, Transient
 from orchestrator.store.accounts import AccountRows, AnswerRows, SessionRows, TokenRows
 from orchestrator.store.alarms import AlarmRows
 from orchestrator.store.audit import AuditRows
@@ -183,10 +183,13 @@ class DatabaseRecords:
 def answering(engine: Engine) -> Iterator[None]:
     """A PostgreSQL that does not answer or hangs up is worth trying again; so is a SQLite that cannot write.
 
-    SQLite's other errors of that class are ours, such as a table that is not there.
+    SQLite's other errors of that class are ours, such as a table that is not there. A text or number that a database
+    cannot hold, such as one with a NUL in it, is refused: REQUEST_INVALID.
     """
     try:
         yield
+    except (DataError, OverflowError, UnicodeEncodeError) as error:
+        raise Refused(Fault.REQUEST_INVALID, "a text or number in it cannot be kept") from error
     except (OperationalError, InterfaceError) as error:
         code = getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE
         if engine.dialect.name != "postgresql" and code not in _KEPT_FROM_WRITING:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Body, Query, Request
 
+from orchestrator.admin import acting
 from orchestrator.admin.access import Actor, Reader
 from orchestrator.admin.api.shapes import Cancelled, DeliveryItem, JobItem, Page, Retried
 from orchestrator.admin.context import Here
@@ -15,7 +16,6 @@ from orchestrator.admin.problems import documented
 from orchestrator.admin.seeing import seen_deliveries, seen_job, seen_jobs
 from orchestrator.domain.delivery import DeliveryState
 from orchestrator.domain.job import JobState
-from orchestrator.service.repairing import cancel_job, retry_job
 from orchestrator.service.telling import cancelled_told, job_told, retried_told
 
 router = APIRouter(route_class=OnceRoute, tags=["jobs"])
@@ -47,14 +47,13 @@ def tell_job(request: Request, admin: Here, who: Reader, job_id: str) -> dict[st
 @router.post("/jobs/{job_id}/retry", response_model=Retried, responses=documented(404, 409))
 def retry(request: Request, admin: Here, who: Actor, job_id: str) -> dict[str, Any]:
     """Try again what failed of a job: its stage, or its deliveries."""
-    return retried_told(retry_job(admin.router, seen_job(request, admin, who, job_id).id))
+    return retried_told(acting.retry(request, admin, who, job_id))
 
 
 @router.post("/jobs/{job_id}/cancel", response_model=Cancelled, responses=documented(404, 409))
 def cancel(request: Request, admin: Here, who: Actor, job_id: str, reason: Why = "") -> dict[str, Any]:
     """Call a job off: nothing of it runs or is sent from now on."""
-    job = seen_job(request, admin, who, job_id)
-    return cancelled_told(cancel_job(admin.router, job.id, by=who.name, reason=reason))
+    return cancelled_told(acting.cancel(request, admin, who, job_id, reason))
 
 
 @router.get("/deliveries", response_model=Page[DeliveryItem], responses=documented(422))

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.admin import acting
 from orchestrator.admin.access import RuleReader, RuleSwitcher, RuleWriter
 from orchestrator.admin.api.shapes import Compared, FactShape, Findings, Page, Replayed, RuleSet, RuleVersion
 from orchestrator.admin.context import Admin, Here
@@ -33,7 +34,9 @@ class Proposed(BaseModel):
     procedures: list[Any] | None = None
     test_studies: list[Any] | None = None
     reason: str = Field("", max_length=500)
-    based_on: int | None = Field(None, description="the version that was looked at: refused where another is in force")
+    based_on: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="the version that was looked at: refused where another is in force"
+    )
 
 
 class ToTry(BaseModel):
@@ -42,10 +45,11 @@ class ToTry(BaseModel):
     model_config = ConfigDict(extra="forbid")
     rules: list[Any] | None = None
     procedures: list[Any] | None = None
-    version: int | None = None
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
     days: int = Field(7, ge=1, le=MOST_DAYS, description="studies of so many days")
 
 
+Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Reason = Annotated[str, Body(embed=True, max_length=500)]
 
 
@@ -59,17 +63,18 @@ def tell_rules(admin: Here, who: RuleReader) -> dict[str, Any]:
 
 
 @router.post("/rules", response_model=RuleVersion, status_code=201, responses=documented(409, 422))
-def propose(admin: Here, who: RuleSwitcher, proposed: Proposed) -> dict[str, Any]:
+def propose(request: Request, admin: Here, who: RuleSwitcher, proposed: Proposed) -> dict[str, Any]:
     """Save other rules: in force at once, or a draft where the site wants a second person's approval."""
     content = tried_content(admin, proposed.rules, proposed.procedures, proposed.test_studies)
     require_faultless(admin, content)
-    site = deciding.propose(
-        admin.office,
-        who.name,
-        proposed.reason,
+    site = acting.propose(
+        request,
+        admin,
+        who,
         rules=proposed.rules,
         procedures=proposed.procedures,
         test_studies=proposed.test_studies,
+        reason=proposed.reason,
         based_on=proposed.based_on,
     )
     return version_told(site, is_current=not site.is_draft)
@@ -91,7 +96,7 @@ def list_versions(
 
 
 @router.get("/rules/versions/{version}", response_model=RuleSet, responses=documented(404))
-def tell_version(admin: Here, who: RuleReader, version: int) -> dict[str, Any]:
+def tell_version(admin: Here, who: RuleReader, version: Version) -> dict[str, Any]:
     """One version."""
     in_force = current(admin)
     is_current = in_force is not None and in_force.version == version
@@ -102,8 +107,8 @@ def tell_version(admin: Here, who: RuleReader, version: int) -> dict[str, Any]:
 def diff(
     admin: Here,
     who: RuleReader,
-    version: int,
-    against: Annotated[int | None, Query(description="else the one in force")] = None,
+    version: Version,
+    against: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="else the one in force")] = None,
 ) -> dict[str, Any]:
     """What a version says otherwise than another, or than the one in force."""
     return asdict(compare(admin.office, version, against))
@@ -130,15 +135,17 @@ def replay(admin: Here, who: RuleWriter, to_try: ToTry) -> dict[str, Any]:
 
 
 @router.post("/rules/{version}/activate", response_model=RuleVersion, responses=documented(404, 409, 422))
-def activate(admin: Here, who: RuleSwitcher, version: int) -> dict[str, Any]:
+def activate(request: Request, admin: Here, who: RuleSwitcher, version: Version) -> dict[str, Any]:
     """Switch a draft on; where the site wants approval, not by who wrote it."""
-    return version_told(deciding.activate(admin.office, version, who.name), is_current=True)
+    return version_told(acting.activate(request, admin, who, version), is_current=True)
 
 
 @router.post("/rules/{version}/rollback", response_model=RuleVersion, responses=documented(404, 422))
-def roll_back(admin: Here, who: RuleSwitcher, version: int, reason: Reason = "") -> dict[str, Any]:
+def roll_back(
+    request: Request, admin: Here, who: RuleSwitcher, version: Version, reason: Reason = ""
+) -> dict[str, Any]:
     """Put an earlier version's rules in force again, as a new version."""
-    return version_told(deciding.roll_back(admin.office, version, who.name, reason), is_current=True)
+    return version_told(acting.roll_back(request, admin, who, version, reason), is_current=True)
 
 
 @router.get("/facts", response_model=Page[FactShape])

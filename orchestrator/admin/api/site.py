@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Request
 
+from orchestrator.admin import acting
 from orchestrator.admin.access import SiteActor, SiteReader, SiteWriter
 from orchestrator.admin.api.shapes import DestinationShape, NodeShape, Page, TriedShape
 from orchestrator.admin.context import Admin, Here
@@ -14,8 +15,7 @@ from orchestrator.admin.once import OnceRoute
 from orchestrator.admin.problems import documented
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.service import configuring
-from orchestrator.service.probing import echo_node, probe_destination, send_test
-from orchestrator.service.resuming import resume_destination
+from orchestrator.service.probing import echo_node, probe_destination
 from orchestrator.service.telling import destination_told, node_told
 
 router = APIRouter(route_class=OnceRoute, tags=["nodes and destinations"])
@@ -29,23 +29,23 @@ def list_nodes(admin: Here, who: SiteReader) -> dict[str, Any]:
 
 
 @router.post("/nodes", response_model=NodeShape, status_code=201, responses=documented(409, 422))
-def add_node(admin: Here, who: SiteWriter, node: Written) -> dict[str, Any]:
+def add_node(request: Request, admin: Here, who: SiteWriter, node: Written) -> dict[str, Any]:
     """A new node."""
-    configuring.put_node(admin.office, who.name, node, is_new=True)
+    acting.put(request, admin, who, configuring.add_node, node)
     return _named(nodes(admin), str(node["name"]))
 
 
 @router.put("/nodes/{name}", response_model=NodeShape, responses=documented(404, 422))
-def change_node(admin: Here, who: SiteWriter, name: str, node: Written) -> dict[str, Any]:
+def change_node(request: Request, admin: Here, who: SiteWriter, name: str, node: Written) -> dict[str, Any]:
     """The node of this name as it shall be."""
-    configuring.put_node(admin.office, who.name, _as_named(node, name), is_new=False)
+    acting.put(request, admin, who, configuring.change_node, _as_named(node, name))
     return _named(nodes(admin), name)
 
 
 @router.delete("/nodes/{name}", status_code=204, responses=documented(404))
-def drop_node(admin: Here, who: SiteWriter, name: str) -> None:
+def drop_node(request: Request, admin: Here, who: SiteWriter, name: str) -> None:
     """Take a node away: it may send no more."""
-    configuring.drop_node(admin.office, who.name, name)
+    acting.drop_node(request, admin, who, name)
 
 
 @router.post("/nodes/{name}/echo", response_model=TriedShape, responses=documented(404))
@@ -61,23 +61,25 @@ def list_destinations(admin: Here, who: SiteReader) -> dict[str, Any]:
 
 
 @router.post("/destinations", response_model=DestinationShape, status_code=201, responses=documented(409, 422))
-def add_destination(admin: Here, who: SiteWriter, destination: Written) -> dict[str, Any]:
+def add_destination(request: Request, admin: Here, who: SiteWriter, destination: Written) -> dict[str, Any]:
     """A new destination."""
-    configuring.put_destination(admin.office, who.name, destination, is_new=True)
+    acting.put(request, admin, who, configuring.add_destination, destination)
     return _named(destinations(admin), str(destination["name"]))
 
 
 @router.put("/destinations/{name}", response_model=DestinationShape, responses=documented(404, 422))
-def change_destination(admin: Here, who: SiteWriter, name: str, destination: Written) -> dict[str, Any]:
+def change_destination(
+    request: Request, admin: Here, who: SiteWriter, name: str, destination: Written
+) -> dict[str, Any]:
     """The destination of this name as it shall be."""
-    configuring.put_destination(admin.office, who.name, _as_named(destination, name), is_new=False)
+    acting.put(request, admin, who, configuring.change_destination, _as_named(destination, name))
     return _named(destinations(admin), name)
 
 
 @router.delete("/destinations/{name}", status_code=204, responses=documented(404, 422))
-def drop_destination(admin: Here, who: SiteWriter, name: str) -> None:
+def drop_destination(request: Request, admin: Here, who: SiteWriter, name: str) -> None:
     """Take a destination away; refused while a rule sends to it."""
-    configuring.drop_destination(admin.office, who.name, name)
+    acting.drop_destination(request, admin, who, name)
 
 
 @router.post("/destinations/{name}/probe", response_model=TriedShape, responses=documented(404))
@@ -87,15 +89,15 @@ def probe(admin: Here, who: SiteActor, name: str) -> dict[str, Any]:
 
 
 @router.post("/destinations/{name}/test", response_model=TriedShape, responses=documented(404, 503))
-def test(admin: Here, who: SiteWriter, name: str) -> dict[str, Any]:
+def test(request: Request, admin: Here, who: SiteWriter, name: str) -> dict[str, Any]:
     """Send a destination a test object that names no patient, and ask whether it shows it."""
-    return asdict(send_test(admin.prober, name))
+    return asdict(acting.test(request, admin, who, name))
 
 
 @router.post("/destinations/{name}/resume", response_model=dict[str, int], responses=documented(404))
-def resume(admin: Here, who: SiteActor, name: str) -> dict[str, int]:
+def resume(request: Request, admin: Here, who: SiteActor, name: str) -> dict[str, int]:
     """Send again all that is in quarantine on its way there."""
-    return {"resumed": resume_destination(admin.records, admin.clock, name)}
+    return {"resumed": acting.resume(request, admin, who, name)}
 
 
 def nodes(admin: Admin) -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Query, Request
 
+from orchestrator.admin import acting
 from orchestrator.admin.access import Auditor, SiteActor, Watcher
 from orchestrator.admin.api.shapes import AlarmShape, EventShape, Page, Pipelines, Stats
 from orchestrator.admin.context import Admin, Here
@@ -14,7 +15,7 @@ from orchestrator.admin.once import OnceRoute
 from orchestrator.admin.paging import Limit
 from orchestrator.admin.problems import documented
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.service.operating import audited, clear_alarm, open_alarms
+from orchestrator.service.operating import audited, open_alarms
 from orchestrator.service.staffing import present
 from orchestrator.service.telling import alarm_told, event_told, pipeline_told
 
@@ -42,13 +43,14 @@ def list_alarms(admin: Here, who: Watcher) -> dict[str, Any]:
 
 @router.post("/alarms/clear", status_code=204, responses=documented(404))
 def clear(
+    request: Request,
     admin: Here,
     who: SiteActor,
     code: Annotated[str, Body(max_length=20)],
     subject: Annotated[str, Body(max_length=200)],
 ) -> None:
     """Note that an alarm was seen to."""
-    clear_alarm(admin.records, admin.clock, code, subject)
+    acting.clear(request, admin, who, code, subject)
 
 
 @router.get("/audit", response_model=Page[EventShape], responses=documented(422))

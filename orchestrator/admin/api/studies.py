@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from orchestrator.admin.access import Actor, Reader, require_seen
+from orchestrator.admin import acting
+from orchestrator.admin.access import Actor, Reader
 from orchestrator.admin.api.shapes import Page, Rerouted, StudyItem, StudyShape
 from orchestrator.admin.context import Here
 from orchestrator.admin.once import OnceRoute
@@ -15,12 +16,12 @@ from orchestrator.admin.paging import AT_ONCE, Cursor, Limit, mark_of, mark_text
 from orchestrator.admin.problems import documented
 from orchestrator.admin.seeing import found_studies, seen_output, whole_story
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.service.repairing import reroute_study
 from orchestrator.service.telling import rerouted_told
 
 router = APIRouter(route_class=OnceRoute, tags=["studies"])
-MEDIA_TYPES = {"picture": "image/png", "page": "text/html; charset=utf-8", "fhir": "application/fhir+json"}
+MEDIA_TYPES = {"picture": "image/png", "page": "text/html", "fhir": "application/fhir+json"}
 DICOM = "application/dicom"
+BYTES = {"type": "string", "format": "binary"}
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
 """For pages of results: they hold their style and pictures, and nothing of them runs."""
 
@@ -63,14 +64,16 @@ def tell_study(request: Request, admin: Here, who: Reader, uid: str) -> dict[str
 @router.post("/studies/{uid:path}/reroute", response_model=Rerouted, responses=documented(404, 409))
 def reroute(request: Request, admin: Here, who: Actor, uid: str) -> dict[str, Any]:
     """Have the rules in force decide on the study again."""
-    require_seen(request, admin, who, uid)
-    return rerouted_told(reroute_study(admin.router, uid))
+    return rerouted_told(acting.reroute(request, admin, who, uid))
 
 
 @router.get(
     "/jobs/{job_id}/outputs/{name}",
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}, **documented(404)},
+    responses={
+        200: {"content": {kind: {"schema": BYTES} for kind in (*MEDIA_TYPES.values(), DICOM)}},
+        **documented(404),
+    },
 )
 def give_output(request: Request, admin: Here, who: Reader, job_id: str, name: str) -> Response:
     """What a job has built: a picture, a page, a DICOM object or a FHIR bundle."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from orchestrator.admin import acting
 from orchestrator.admin.access import Anybody, Auditor, Posted, SiteActor, Watcher
 from orchestrator.admin.api.status import overview
 from orchestrator.admin.context import Here
@@ -15,7 +16,7 @@ from orchestrator.admin.pages.rendering import go_to, render
 from orchestrator.admin.pages.signing import field
 from orchestrator.domain.access import Permission
 from orchestrator.domain.errors import Fault
-from orchestrator.service.operating import audited, clear_alarm, open_alarms
+from orchestrator.service.operating import audited, open_alarms
 from orchestrator.service.telling import event_told, pipeline_told
 
 router = APIRouter()
@@ -52,7 +53,7 @@ _REMEDIES = {fault.code: fault.value.remedy for fault in Fault}
 @router.post("/alarms/clear")
 def clear(request: Request, admin: Here, who: SiteActor, form: Posted) -> Response:
     """An alarm was seen to."""
-    clear_alarm(admin.records, admin.clock, field(form, "code"), field(form, "subject"))
+    acting.clear(request, admin, who, field(form, "code"), field(form, "subject"))
     return go_to(request, "/")
 
 

@@ -11,7 +11,7 @@ from orchestrator.admin.access import Anybody, Posted, UserKeeper
 from orchestrator.admin.api.people import account_told, require_person, token_told
 from orchestrator.admin.context import Admin, Here
 from orchestrator.admin.pages.rendering import go_to, render
-from orchestrator.admin.pages.signing import field
+from orchestrator.admin.pages.signing import field, whole
 from orchestrator.admin.problems import status_of
 from orchestrator.domain.access import ROLES, Permission, Principal
 from orchestrator.domain.errors import Refused
@@ -94,8 +94,7 @@ def make(request: Request, admin: Here, who: Anybody, form: Posted) -> Response:
     require_person(admin, who)
     known = {permission.value: permission for permission in Permission}
     scopes = [known[value] for value in form.getlist("scope") if isinstance(value, str) and value in known]
-    days = field(form, "days")
-    number = int(days) if days.isdecimal() and len(days) < 5 else 0  # noqa: PLR2004 - a year at most
+    number = whole(form, "days") or 0
     try:
         _, text = make_token(admin.door, admin.identifiers, who, label=field(form, "label"), scopes=scopes, days=number)
     except Refused as refusal:

@@ -82,7 +82,7 @@ def render(
         here=request.url.path,
         **given,
     )
-    return HTMLResponse(page, status)
+    return HTMLResponse(page.encode("utf-8", "replace"), status)
 
 
 def is_part(request: Request) -> bool:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from orchestrator.admin import acting
 from orchestrator.admin.access import Posted, RuleReader, RuleSwitcher, RuleWriter
-from orchestrator.admin.api.rules import current, require_faultless, tried_content
+from orchestrator.admin.api.rules import MOST_DAYS, Version, current, require_faultless, tried_content
 from orchestrator.admin.context import Admin, Here
 from orchestrator.admin.pages.rendering import go_to, render
 from orchestrator.admin.pages.ruleform import RuleForm, form_of, rows_in, rule_of
-from orchestrator.admin.pages.signing import field
+from orchestrator.admin.pages.signing import field, whole
 from orchestrator.domain.errors import Fault, Refused, TendonError
 from orchestrator.domain.site import SiteContent
 from orchestrator.service import deciding
@@ -34,6 +35,7 @@ _EMPTY_RULE: Final = {"name": "", "when": {"all": []}, "run": [], "send": []}
 _PRIORITIES: Final = ("stat", "routine", "batch")
 _RELEASES: Final = ("at_once", "after_review", "shadow")
 _CHANGED_SHOWN: Final = 200
+_LONGEST_REASON: Final = 500
 
 
 @router.get("/rules")
@@ -53,7 +55,7 @@ def edit(
     request: Request,
     admin: Here,
     who: RuleWriter,
-    version: Annotated[int | None, Query(description="to begin with")] = None,
+    version: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="to begin with")] = None,
 ) -> Response:
     """The editor, with the rules in force or those of a version."""
     site = current(admin) if version is None else deciding.version_of_rules(admin.office, version)
@@ -73,10 +75,10 @@ def edited(request: Request, admin: Here, who: RuleWriter, form: Posted) -> Resp
 @router.post("/rules/try")
 def try_out(request: Request, admin: Here, who: RuleWriter, form: Posted) -> Response:
     """What the rules of the editor, or of a version, would change with the studies of the last days."""
-    version, days = field(form, "version"), field(form, "days")
-    span = timedelta(days=min(int(days), 31) if days.isdecimal() and int(days) else _DAYS)
-    if version.isdecimal():
-        content: SiteContent = deciding.version_of_rules(admin.office, int(version))
+    version, days = whole(form, "version"), whole(form, "days")
+    span = timedelta(days=min(days or _DAYS, MOST_DAYS))
+    if version is not None:
+        content: SiteContent = deciding.version_of_rules(admin.office, version)
     else:
         content = _content(admin, field(form, "text"))
     replayed = admin.replayer(content, span)
@@ -98,21 +100,21 @@ def save(request: Request, admin: Here, who: RuleSwitcher, form: Posted) -> Resp
     """Save the text of the editor as a new version, and show it."""
     content = _content(admin, field(form, "text"))
     require_faultless(admin, content)
-    base = field(form, "base")
-    site = deciding.propose(
-        admin.office,
-        who.name,
-        field(form, "reason").strip()[:500],
+    site = acting.propose(
+        request,
+        admin,
+        who,
         rules=content.rules,
         procedures=content.procedures,
         test_studies=content.test_studies,
-        based_on=int(base) if base.isdecimal() else None,
+        reason=field(form, "reason").strip()[:_LONGEST_REASON],
+        based_on=whole(form, "base"),
     )
     return go_to(request, f"/rules/versions/{site.version}")
 
 
 @router.get("/rules/versions/{version}")
-def one_version(request: Request, admin: Here, who: RuleReader, version: int) -> Response:
+def one_version(request: Request, admin: Here, who: RuleReader, version: Version) -> Response:
     """A version: what it says, and what it says otherwise than the one in force or before."""
     site, in_force = deciding.version_of_rules(admin.office, version), current(admin)
     is_current = in_force is not None and in_force.version == version
@@ -134,16 +136,16 @@ def one_version(request: Request, admin: Here, who: RuleReader, version: int) ->
 
 
 @router.post("/rules/versions/{version}/activate")
-def activate(request: Request, admin: Here, who: RuleSwitcher, version: int) -> Response:
+def activate(request: Request, admin: Here, who: RuleSwitcher, version: Version) -> Response:
     """Switch a draft on."""
-    deciding.activate(admin.office, version, who.name)
+    acting.activate(request, admin, who, version)
     return go_to(request, "/rules")
 
 
 @router.post("/rules/versions/{version}/rollback")
-def roll_back(request: Request, admin: Here, who: RuleSwitcher, version: int, form: Posted) -> Response:
+def roll_back(request: Request, admin: Here, who: RuleSwitcher, version: Version, form: Posted) -> Response:
     """Put an earlier version's rules in force again."""
-    deciding.roll_back(admin.office, version, who.name, field(form, "reason").strip()[:500])
+    acting.roll_back(request, admin, who, version, field(form, "reason").strip()[:_LONGEST_REASON])
     return go_to(request, "/rules")
 
 
@@ -218,8 +220,7 @@ def _choices(admin: Admin) -> dict[str, Any]:
 def _changed(admin: Admin, form: FormData) -> tuple[str, int]:
     """The text and which rule is shown after what was done."""
     text, done = field(form, "text"), field(form, "done")
-    chosen = field(form, "shown" if done == "show" else "number")
-    number = int(chosen) if chosen.isdecimal() and len(chosen) < 6 else 0  # noqa: PLR2004 - no more rules than that
+    number = whole(form, "shown" if done == "show" else "number") or 0
     try:
         held = _read(admin, text)
         rules = _listed(held, "rules")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -23,6 +23,7 @@ from orchestrator.domain.errors import Refused
 from orchestrator.service.signing import choose_password, confirm, open_emergency, sign_in, sign_out
 
 router = APIRouter()
+_DIGITS: Final = 9
 Next = Annotated[str, Query(alias="next", max_length=2000)]
 
 
@@ -30,6 +31,12 @@ def field(form: Posted, name: str) -> str:
     """A text field of a form."""
     value = form.get(name, "")
     return value if isinstance(value, str) else ""
+
+
+def whole(form: Posted, name: str) -> int | None:
+    """A whole number of a form; None for what is none, or is larger than anything that is counted."""
+    text = field(form, name)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
 
 
 @router.get("/login")

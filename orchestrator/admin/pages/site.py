@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from orchestrator.admin import acting
 from orchestrator.admin.access import Posted, SiteActor, SiteReader, SiteWriter
 from orchestrator.admin.api.site import destinations, nodes
 from orchestrator.admin.context import Here
@@ -17,8 +18,7 @@ from orchestrator.admin.seeing import seen_deliveries
 from orchestrator.domain.access import Permission
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.service import configuring
-from orchestrator.service.probing import echo_node, probe_destination, send_test
-from orchestrator.service.resuming import resume_destination
+from orchestrator.service.probing import echo_node, probe_destination
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,8 @@ def save_node(request: Request, admin: Here, who: SiteWriter, name: str, form: P
     given = _given(form, _NODE)
     is_new = name == _NEW
     try:
-        configuring.put_node(admin.office, who.name, given if is_new else {**given, "name": name}, is_new=is_new)
+        change = configuring.add_node if is_new else configuring.change_node
+        acting.put(request, admin, who, change, given if is_new else {**given, "name": name})
     except Refused as refusal:
         values = _filled({**given, "name": given.get("name", "") if is_new else name}, _NODE)
         status = status_of(refusal)
@@ -92,7 +93,7 @@ def save_node(request: Request, admin: Here, who: SiteWriter, name: str, form: P
 @router.post("/nodes/{name}/delete")
 def drop_node(request: Request, admin: Here, who: SiteWriter, name: str) -> Response:
     """Take it away."""
-    configuring.drop_node(admin.office, who.name, name)
+    acting.drop_node(request, admin, who, name)
     return go_to(request, "/nodes")
 
 
@@ -127,7 +128,8 @@ def save_destination(request: Request, admin: Here, who: SiteWriter, name: str, 
     if not is_new:
         given = {**given, "name": name, "patient_systems": _named(destinations(admin), name)["patient_systems"]}
     try:
-        configuring.put_destination(admin.office, who.name, given, is_new=is_new)
+        change = configuring.add_destination if is_new else configuring.change_destination
+        acting.put(request, admin, who, change, given)
     except Refused as refusal:
         return render(
             request,
@@ -146,7 +148,7 @@ def save_destination(request: Request, admin: Here, who: SiteWriter, name: str, 
 @router.post("/destinations/{name}/delete")
 def drop_destination(request: Request, admin: Here, who: SiteWriter, name: str) -> Response:
     """Take it away; refused while a rule sends there."""
-    configuring.drop_destination(admin.office, who.name, name)
+    acting.drop_destination(request, admin, who, name)
     return go_to(request, "/destinations")
 
 
@@ -159,13 +161,13 @@ def probe(request: Request, admin: Here, who: SiteActor, name: str) -> Response:
 @router.post("/destinations/{name}/test")
 def test(request: Request, admin: Here, who: SiteWriter, name: str) -> Response:
     """Whether it takes and shows the test object."""
-    return render(request, admin, "tried.html", who, tried=send_test(admin.prober, name))
+    return render(request, admin, "tried.html", who, tried=acting.test(request, admin, who, name))
 
 
 @router.post("/destinations/{name}/resume")
 def resume(request: Request, admin: Here, who: SiteActor, name: str) -> Response:
     """Send again what is in quarantine."""
-    resume_destination(admin.records, admin.clock, name)
+    acting.resume(request, admin, who, name)
     return go_to(request, "/destinations")
 
 

@@ -7,18 +7,18 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from orchestrator.admin.access import Actor, Posted, Reader, require_seen
+from orchestrator.admin import acting
+from orchestrator.admin.access import Actor, Posted, Reader
 from orchestrator.admin.api.jobs import JOB_STATES
 from orchestrator.admin.api.studies import give_output
 from orchestrator.admin.context import Admin, Here
 from orchestrator.admin.export import csv_answer
-from orchestrator.admin.pages.rendering import go_to, is_part, render
+from orchestrator.admin.pages.rendering import is_part, render
 from orchestrator.admin.pages.signing import field
 from orchestrator.admin.paging import mark_of, mark_text
-from orchestrator.admin.seeing import found_studies, seen_job, seen_jobs, whole_story
+from orchestrator.admin.seeing import found_studies, seen_jobs, whole_story
 from orchestrator.domain.access import Principal
 from orchestrator.domain.fact_sources import FIELDS
-from orchestrator.service.repairing import cancel_job, reroute_study, retry_job
 
 router = APIRouter()
 _ROWS: Final = 50
@@ -68,8 +68,7 @@ def _flat(told: dict[str, Any]) -> dict[str, Any]:
 @router.post("/studies/{uid:path}/reroute")
 def reroute(request: Request, admin: Here, who: Actor, uid: str) -> Response:
     """Have the rules in force decide again, and show what came of it."""
-    require_seen(request, admin, who, uid)
-    reroute_study(admin.router, uid)
+    acting.reroute(request, admin, who, uid)
     return _story(request, admin, who, uid)
 
 
@@ -125,17 +124,15 @@ def jobs(
 @router.post("/jobs/{job_id}/retry")
 def retry(request: Request, admin: Here, who: Actor, job_id: str) -> Response:
     """Try again what failed, and show the study."""
-    job = seen_job(request, admin, who, job_id)
-    retry_job(admin.router, job.id)
-    return _story(request, admin, who, job.study_uid) if is_part(request) else go_to(request, "/jobs")
+    retried = acting.retry(request, admin, who, job_id)
+    return _story(request, admin, who, retried.job.study_uid)
 
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel(request: Request, admin: Here, who: Actor, job_id: str, form: Posted) -> Response:
     """Call a job off, and show the study."""
-    job = seen_job(request, admin, who, job_id)
-    cancel_job(admin.router, job.id, by=who.name, reason=field(form, "reason"))
-    return _story(request, admin, who, job.study_uid) if is_part(request) else go_to(request, "/jobs")
+    cancelled = acting.cancel(request, admin, who, job_id, field(form, "reason"))
+    return _story(request, admin, who, cancelled.job.study_uid)
 
 
 router.add_api_route("/jobs/{job_id}/outputs/{name}", give_output, methods=["GET"], response_class=Response)
