@@ -105,6 +105,13 @@ class House:
         assert expect in (None, ran.returncode), ran.stdout + ran.stderr
         return ran.stderr if expect else ran.stdout
 
+    def tell(self, line: str, *arguments: str) -> str:
+        """Run a command that reads a line."""
+        ran = subprocess.run(
+            [TENDON, *arguments], env=self.environment, input=f"{line}\n", capture_output=True, text=True, check=True
+        )
+        return ran.stdout
+
     def ask(self, *arguments: str) -> Any:
         return json.loads(self.tendon(*arguments, "--json"))
 

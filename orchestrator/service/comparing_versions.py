@@ -58,5 +58,10 @@ def _compared(rulebook: Rulebook, one: SiteFile, other: SiteFile | None) -> Comp
 def _text(rulebook: Rulebook, content: SiteContent | None) -> list[str]:
     if content is None:
         return []
+    return rules_text(rulebook, content).splitlines()
+
+
+def rules_text(rulebook: Rulebook, content: SiteContent) -> str:
+    """The rules, and procedures and test studies where there are any, as the site file writes them."""
     held = {name: [dict(one) for one in getattr(content, name)] for name in _SECTIONS if getattr(content, name)}
-    return rulebook.write(held).splitlines()
+    return rulebook.write({"rules": [], **held})

@@ -35,6 +35,7 @@ _NAVIGATION: Final = (
 _SIGN_IN: Final = "/login"
 _CONFIRM: Final = "/confirm"
 _CHOOSE: Final = "/password"
+_DA_LENGTH: Final = 8
 
 
 def _moment(value: datetime | str | None, zone: str) -> str:
@@ -43,6 +44,11 @@ def _moment(value: datetime | str | None, zone: str) -> str:
         return ""
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return f"{moment.astimezone(ZoneInfo(zone) if zone != 'UTC' else UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _day(text: str) -> str:
+    """A date as DICOM writes it (DA), with its parts set apart; what is none as it is."""
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == _DA_LENGTH and text.isdecimal() else text
 
 
 def _name(name: str) -> str:
@@ -62,6 +68,7 @@ _ENVIRONMENT: Final = Environment(
 )
 _ENVIRONMENT.filters["moment"] = _moment
 _ENVIRONMENT.filters["person"] = _name
+_ENVIRONMENT.filters["day"] = _day
 _ENVIRONMENT.filters["part"] = lambda text: quote(str(text), safe="")
 
 

@@ -19,7 +19,7 @@ from orchestrator.admin.pages.signing import field, whole
 from orchestrator.domain.errors import Fault, Refused, TendonError
 from orchestrator.domain.site import SiteContent
 from orchestrator.service import deciding
-from orchestrator.service.comparing_versions import compare
+from orchestrator.service.comparing_versions import compare, rules_text
 from orchestrator.service.telling import version_told
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def edit(
 ) -> Response:
     """The editor, with the rules in force or those of a version."""
     site = current(admin) if version is None else deciding.version_of_rules(admin.office, version)
-    text = _text(admin, site) if site else "rules: []\n"
+    text = rules_text(admin.rulebook, site) if site else "rules: []\n"
     in_force = current(admin)
     base = in_force.version if in_force else 0
     return render(request, admin, "rules_edit.html", who, **_editor(admin, text, 0), base=base, reason="")
@@ -128,7 +128,7 @@ def one_version(request: Request, admin: Here, who: RuleReader, version: Version
         "rules_version.html",
         who,
         version=version_told(site, is_current=is_current),
-        text=_text(admin, site),
+        text=rules_text(admin.rulebook, site),
         compared=asdict(compared) if compared else None,
         needs_approval=admin.office.needs_approval,
         days=_DAYS,
@@ -153,11 +153,6 @@ def roll_back(request: Request, admin: Here, who: RuleSwitcher, version: Version
 def facts(request: Request, admin: Here, who: RuleReader) -> Response:
     """What conditions can ask for."""
     return render(request, admin, "facts.html", who, facts=admin.rulebook.facts())
-
-
-def _text(admin: Admin, content: SiteContent) -> str:
-    held = {name: [dict(one) for one in getattr(content, name)] for name in _SECTIONS if getattr(content, name)}
-    return admin.rulebook.write({"rules": [], **held})
 
 
 def _read(admin: Admin, text: str) -> dict[str, Any]:

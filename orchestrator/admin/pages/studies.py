@@ -82,7 +82,17 @@ def _story(request: Request, admin: Admin, who: Principal, uid: str) -> Response
     story = whole_story(request, admin, who, uid)
     is_moving = any(job["state"] in _OPEN for job in story["jobs"]) or not all(s["settled"] for s in story["series"])
     template = "study_story.html" if is_part(request) else "study.html"
-    return render(request, admin, template, who, story=story, is_moving=is_moving, facts=_facts(story["facts"]))
+    standings = {name: manifest.standing for name, manifest in admin.catalog.manifests().items()}
+    return render(
+        request,
+        admin,
+        template,
+        who,
+        story=story,
+        is_moving=is_moving,
+        facts=_facts(story["facts"]),
+        standings=standings,
+    )
 
 
 def _facts(record: dict[str, Any] | None) -> list[tuple[str, list[tuple[str, str, str]]]]:
