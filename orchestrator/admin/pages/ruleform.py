@@ -105,6 +105,8 @@ def _row(condition: Any) -> Row | None:
         return Row(PRIOR, "exists", "")
     if len(condition) == 2 and "field" in condition:  # noqa: PLR2004 - a field and its operator
         operator = next(name for name in condition if name != "field")
+        if any("," in str(one) for one in _list(condition[operator])):
+            return None
         return Row(str(condition["field"]), operator, _shown(condition[operator]))
     return None
 
