@@ -101,14 +101,15 @@ def _row(condition: Any) -> Row | None:
         return None if inner is None or inner.is_not else Row(inner.field, inner.operator, inner.value, is_not=True)
     if set(condition) == {REGION} and isinstance(condition[REGION], bool | str):
         return Row(REGION, "matches", "" if condition[REGION] is True else _shown(condition[REGION]))
-    if condition == {PRIOR: True}:
-        return Row(PRIOR, "exists", "")
-    if len(condition) == 2 and "field" in condition:  # noqa: PLR2004 - a field and its operator
-        operator = next(name for name in condition if name != "field")
-        if any("," in str(one) for one in _list(condition[operator])):
-            return None
-        return Row(str(condition["field"]), operator, _shown(condition[operator]))
-    return None
+    return Row(PRIOR, "exists", "") if condition == {PRIOR: True} else _test_row(condition)
+
+
+def _test_row(condition: Mapping[str, Any]) -> Row | None:
+    if len(condition) != 2 or "field" not in condition:  # noqa: PLR2004 - a field and its operator
+        return None
+    operator = next(name for name in condition if name != "field")
+    has_comma = any("," in str(one) for one in _list(condition[operator]))
+    return None if has_comma else Row(str(condition["field"]), operator, _shown(condition[operator]))
 
 
 def _condition(row: Row, types: Mapping[str, str]) -> dict[str, Any]:
