@@ -6,10 +6,8 @@ Neither of the first two waits for anything, whatever hangs.
 from __future__ import annotations
 
 from dataclasses import asdict
-from threading import Thread
 from typing import TYPE_CHECKING
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -17,7 +15,6 @@ from starlette.routing import Route
 from orchestrator.domain.health import worst
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from orchestrator.domain.health import Health
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-_MOST_CONNECTIONS = 200
 
 
 def application(*, metrics: Callable[[], bytes], states: Callable[[], Mapping[str, Health]]) -> Starlette:
@@ -50,37 +46,3 @@ def application(*, metrics: Callable[[], bytes], states: Callable[[], Mapping[st
             Route("/metrics", measurements),
         ]
     )
-
-
-class AdminServer:
-    """Serves the application in a thread, on a socket that is already bound."""
-
-    def __init__(self, application: Starlette, listening: socket.socket) -> None:
-        self._listening = listening
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                application,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                limit_concurrency=_MOST_CONNECTIONS,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        self._thread = Thread(target=self._server.run, args=([listening],), name="admin")
-
-    @property
-    def port(self) -> int:
-        """The port it is bound to."""
-        return int(self._listening.getsockname()[1])
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the answers in hand."""
-        self._server.should_exit = True
-        self._thread.join()
-        self._listening.close()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from orchestrator.assembly import System
+    from orchestrator.domain.exposure import Binding
     from orchestrator.domain.health import Health
     from orchestrator.keeping import Owed
 
@@ -46,10 +47,14 @@ def monitored(
     port: int | None,
     checks: Mapping[str, Callable[[], Health]],
     journal: Callable[[], Owed] | None = None,
+    pages: Binding | None = None,
 ) -> Iterator[int | None]:
-    """Watch the parts, and answer monitors on a port if one is given, while the block runs; gives the port bound."""
+    """Watch the parts, and answer monitors on a port if one is given, while the block runs; gives the port bound.
+
+    With `pages` the port is that of the pages.
+    """
     watch = Watch(checks)
-    server = None if port is None else system.admin(port, watch.states, journal)
+    server = None if port is None else system.admin(port, watch.states, journal, pages)
     watch.start()
     if server is not None:
         server.start()
@@ -59,6 +64,20 @@ def monitored(
         if server is not None:
             server.stop()
         watch.stop()
+
+
+def tell_denied(*bindings: Binding) -> None:
+    """Say where Tendon does not listen although it was told to, and why."""
+    for binding in bindings:
+        if binding.denied:
+            sys.stderr.write(f"{binding.denied}\n")
+    sys.stderr.flush()
+
+
+def readiness_url(system: System, pages: Binding, port: int | None) -> str:
+    """Where the pages' process says whether it is ready."""
+    scheme = "https" if system.settings.tls_certificate else "http"
+    return f"{scheme}://{pages.host}:{port}/readyz"
 
 
 def announce(sentence: str) -> None:

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from orchestrator import telemetry, watch
-from orchestrator.admin.app import AdminServer, application
+from orchestrator.admin.app import application
+from orchestrator.admin.server import AdminServer
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.domain.health import PASS, Health, of_fault, of_room, works, worst
 from orchestrator.keeping import Owed
