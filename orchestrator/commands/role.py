@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
 from orchestrator.assembly import open_system
@@ -21,12 +22,40 @@ if TYPE_CHECKING:
     from orchestrator.domain.health import Health
     from orchestrator.keeping import Owed
 
+_LOOK_EVERY_S: Final = 0.1
+
+
+class _StopSignal(Event):
+    """An event that a handler of signals may set at any moment.
+
+    Also while `wait` holds the lock of the event, for which the handler would wait for ever, and just before `wait`
+    falls asleep, from which nothing would wake it.
+    """
+
+    _has_come = False
+
+    def note(self, *_: object) -> None:
+        """Set it without its lock."""
+        self._has_come = True
+
+    def is_set(self) -> bool:
+        return self._has_come or super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until_s = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left_s = _LOOK_EVERY_S if until_s is None else min(_LOOK_EVERY_S, until_s - time.monotonic())
+            if left_s <= 0:
+                break
+            super().wait(left_s)
+        return self.is_set()
+
 
 def stop_signal() -> Event:
     """An event that SIGTERM and SIGINT set."""
-    stopping = Event()
+    stopping = _StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stopping.note)
     return stopping
 
 
