@@ -121,6 +121,10 @@ class System:
         """What workers ask."""
         return Workshop(self.records, self.catalog, self.clock, self.identifiers, self.settings.lease_seconds)
 
+    def receiving(self) -> Binding:
+        """Where studies may be received."""
+        return bind_dicom(self.settings.dicom_host, self._precautions())
+
     def pages(self) -> Binding:
         """Where pages may be served."""
         return bind_pages(self.settings.admin_host, self._precautions())
@@ -264,7 +268,7 @@ class System:
         )
         titles = (self.settings.ae_title, *self.settings.called_ae_titles)
         rejections = Rejections(self.records, self.clock)
-        binding = bind_dicom(self.settings.dicom_host, self._precautions())
+        binding = self.receiving()
         scp = StorageScp(
             titles,
             binding.host,

@@ -14,9 +14,11 @@ import httpx
 import pytest
 import yaml
 
+from orchestrator import settings
 from tests.certificates import write_certificate
 from tests.dicom_peers import LOOPBACK, eventually
 from tests.house import TENDON
+from workers.commands import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +112,8 @@ def test_a_fresh_installation_stays_on_its_machine_and_says_what_it_lacks(site):
         assert "tendon user add NAME --role admin" in told[1]
         assert "TENDON_TLS_CERTIFICATE" in told[1]
         assert exposure(pages) == {"status": "warn", "detail": "; ".join(told)}
+        found = dict(check._findings(settings.load(site.environment())))
+        assert [found["DICOM port"], found["HTTP port"]] == told
 
 
 def test_with_an_admin_tls_and_a_sender_both_ports_are_open(site):
@@ -134,9 +138,9 @@ def test_a_listener_by_itself_stays_closed_too(site):
 
 
 def test_in_a_trusted_cluster_probes_are_answered_before_there_is_an_account(site, postgres_server):
-    settings = {"TENDON_DATABASE_URL": postgres_server.new_database(), "TENDON_TRUSTED_NETWORK": "true"}
-    site.tendon("migrate", **settings)
-    with site.running("admin", **settings) as (announced, log):
+    trusting = {"TENDON_DATABASE_URL": postgres_server.new_database(), "TENDON_TRUSTED_NETWORK": "true"}
+    site.tendon("migrate", **trusting)
+    with site.running("admin", **trusting) as (announced, log):
         pages = port_of(announced, f"http://{ANY}")
         assert is_reached(ELSEWHERE, pages)
         assert exposure(pages) == {"status": "pass"}

@@ -125,6 +125,9 @@ def _broker(url: str) -> Iterator[tuple[str, str]]:
 def _installation(system: System) -> Iterator[tuple[str, str]]:
     yield "clock", _clock(system)
     yield "workers", _workers(system)
+    for what, binding in (("DICOM port", system.receiving()), ("HTTP port", system.pages())):
+        if binding.denied:
+            yield what, binding.denied
     for folder, fault in system.catalog.faults().items():
         yield f"pipeline folder {folder}", fault
     for alarm in open_alarms(system.records):
