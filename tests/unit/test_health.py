@@ -245,6 +245,7 @@ def passed(name: str, *sentences: str) -> list[str]:
 
 def test_what_every_object_meets_is_logged_once_a_minute(monkeypatch):
     assert passed("orchestrator.dicom.scp", "a", "a", "b", "a") == ["a", "b"]
+    assert passed("uvicorn.error", "a", "a") == ["a"]
     assert passed("tendon.watch", "a", "a", "b", "a") == ["a", "a", "b", "a"]
     monkeypatch.setattr(telemetry, "_REPEATED_S", 0.0)
     assert passed("tendon.recorder", "a", "a") == ["a", "a"]
