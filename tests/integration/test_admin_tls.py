@@ -10,11 +10,12 @@ import httpx
 import pytest
 
 from orchestrator.admin.connection import Deadlines
+from orchestrator.admin.server import AdminServer
 from orchestrator.admin.tls import Certificate
 from orchestrator.domain.errors import Broken
 from tests.certificates import write_certificate
 from tests.dicom_peers import LOOPBACK, eventually
-from tests.served import GOOD, answer, one_answer, serving, stranger
+from tests.served import APPLICATION, GOOD, answer, one_answer, serving, stranger
 
 OFTEN_S = 0.05
 
@@ -50,7 +51,7 @@ def test_pages_are_served_by_tls_and_say_that_it_shall_stay_so(certificate, vers
     [
         (ssl.TLSVersion.TLSv1_1, "DEFAULT@SECLEVEL=0"),
         (ssl.TLSVersion.TLSv1_2, "AES128-SHA"),
-        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA"),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA256"),
     ],
 )
 def test_what_is_broken_or_remembers_keys_is_not_spoken(certificate, version, ciphers):
@@ -70,6 +71,18 @@ def test_a_handshake_has_a_deadline(certificate):
             with stranger(port) as silent:
                 silent.sendall(said)
                 answer(silent)
+
+
+def test_of_a_handshake_that_failed_nothing_is_left(certificate):
+    server = AdminServer(APPLICATION, socket.create_server((LOOPBACK, 0)), certificate=certificate)
+    server.start()
+    try:
+        with stranger(server.port) as plain:
+            plain.sendall(GOOD)
+            answer(plain)
+        assert eventually(lambda: len(server._server._visits) == 0)
+    finally:
+        server.stop()
 
 
 def test_handshakes_that_do_not_end_keep_nobody_out(certificate):
@@ -95,17 +108,18 @@ def test_a_changed_certificate_is_used_for_new_connections_and_a_faulty_one_neve
         write_certificate(tmp_path)
         assert eventually(lambda: seen_by(port) != first)
         second = seen_by(port)
-        key = (tmp_path / "tls.key").read_bytes()
-        for faulty in (b"", b"nonsense"):
-            (tmp_path / "tls.key").write_bytes(faulty)
-            caplog.clear()
-            assert eventually(lambda: "cannot be used" in caplog.text)
+        chain, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+        (tmp_path / "other").mkdir()
+        of_another, _ = write_certificate(tmp_path / "other")
+        faults = {
+            "key values mismatch": lambda: chain.write_bytes(of_another.read_bytes()),
+            "no start line": lambda: key.write_bytes(b"nonsense"),
+            "no such file": key.unlink,
+        }
+        for told, harm in faults.items():
+            harm()
+            assert eventually(lambda told=told: told in caplog.text), (told, caplog.text)
             assert seen_by(port) == second
-        (tmp_path / "tls.key").unlink()
-        caplog.clear()
-        assert eventually(lambda: "no such file" in caplog.text)
-        assert seen_by(port) == second
-        (tmp_path / "tls.key").write_bytes(key)
         older.sendall(GOOD)
         assert one_answer(older).endswith(b"ok")
 
