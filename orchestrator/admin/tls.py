@@ -72,5 +72,6 @@ def _no_password() -> str:
 
 def _reason(error: OSError) -> str:
     """Without the text of OpenSSL's sources."""
-    reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-    return str(reason).replace("_", " ").lower()
+    if isinstance(error, ssl.SSLError):
+        return error.reason.replace("_", " ").lower() if error.reason else "no usable PEM"
+    return error.strerror or type(error).__name__

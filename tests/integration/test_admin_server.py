@@ -142,6 +142,13 @@ def test_an_application_may_take_its_time():
 # sizes and shapes
 
 
+@pytest.fixture(scope="module")
+def at_ease():
+    """The port of a server with the deadlines of every day."""
+    with serving() as port:
+        yield port
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -152,33 +159,33 @@ def test_an_application_may_take_its_time():
     ],
     ids=["just too long", "2 MB of lines", "a line without end", "a target without end"],
 )
-def test_a_head_has_at_most_16_kib(head):
-    with serving() as port, stranger(port) as large:
+def test_a_head_has_at_most_16_kib(at_ease, head):
+    with stranger(at_ease) as large:
         with suppress(ConnectionError):
             large.sendall(head)
         told = answer(large)
         assert told == b"" or told.startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_head_of_nearly_16_kib_is_taken():
-    with serving() as port, stranger(port) as large:
+def test_a_head_of_nearly_16_kib_is_taken(at_ease):
+    with stranger(at_ease) as large:
         large.sendall(GOOD[:-2] + b"X: " + b"y" * (HEAD_BYTES - 200) + b"\r\n\r\n")
         assert one_answer(large).endswith(b"ok")
 
 
 @pytest.mark.parametrize("nonsense", [b"\x16\x03\x01\x00\xa5\x01\x00", b"GET\r\n\r\n", b"\0" * 100 + b"\r\n\r\n"])
-def test_what_is_no_http_is_refused_with_the_headers_of_every_answer(nonsense):
-    with serving() as port, stranger(port) as strange:
+def test_what_is_no_http_is_refused_with_the_headers_of_every_answer(at_ease, nonsense):
+    with stranger(at_ease) as strange:
         strange.sendall(nonsense + b"\r\n\r\n")
         told = answer(strange)
     assert told.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"\r\nx-content-type-options: nosniff\r\n" in told.lower()
 
 
-def test_a_request_with_two_lengths_is_refused():
+def test_a_request_with_two_lengths_is_refused(at_ease):
     """Else a proxy and we might disagree about where the next request begins."""
     hidden = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + GOOD
-    with serving() as port, stranger(port) as smuggler:
+    with stranger(at_ease) as smuggler:
         smuggler.sendall(POST + hidden)
         told = answer(smuggler)
     assert told.startswith(b"HTTP/1.1 400 ")
@@ -187,8 +194,8 @@ def test_a_request_with_two_lengths_is_refused():
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 4, 5", b"Transfer-Encoding: gzip", b"Content-Length: -1"])
-def test_a_body_of_unclear_length_is_refused(framing):
-    with serving() as port, stranger(port) as smuggler:
+def test_a_body_of_unclear_length_is_refused(at_ease, framing):
+    with stranger(at_ease) as smuggler:
         smuggler.sendall(POST + framing + b"\r\n\r\n12345")
         told = answer(smuggler)
     assert told.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
@@ -209,14 +216,14 @@ def test_nonsense_beside_an_answer_that_has_begun_ends_the_connection_and_nothin
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
-def test_a_body_announced_too_large_is_refused_before_it_is_sent():
-    with serving() as port, stranger(port) as large:
+def test_a_body_announced_too_large_is_refused_before_it_is_sent(at_ease):
+    with stranger(at_ease) as large:
         large.sendall(POST + b"Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
         assert one_answer(large).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_body_of_chunks_is_cut_off_at_the_cap_and_the_answer_arrives():
-    with serving() as port, stranger(port) as large:
+def test_a_body_of_chunks_is_cut_off_at_the_cap_and_the_answer_arrives(at_ease):
+    with stranger(at_ease) as large:
         large.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         for _ in range(20):
             large.sendall(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from contextlib import contextmanager
 from threading import active_count
@@ -113,8 +114,8 @@ def test_a_changed_certificate_is_used_for_new_connections_and_a_faulty_one_neve
         of_another, _ = write_certificate(tmp_path / "other")
         faults = {
             "key values mismatch": lambda: chain.write_bytes(of_another.read_bytes()),
-            "no start line": lambda: key.write_bytes(b"nonsense"),
-            "no such file": key.unlink,
+            "no usable PEM": lambda: key.write_bytes(b"nonsense"),
+            "No such file": key.unlink,
         }
         for told, harm in faults.items():
             harm()
@@ -130,7 +131,7 @@ def test_a_certificate_with_the_key_of_another_is_not_started_with(tmp_path):
     _, key = write_certificate(tmp_path / "other")
     with pytest.raises(Broken, match="TENDON_TLS_KEY cannot be used: key values mismatch"):
         Certificate(chain, key)
-    with pytest.raises(Broken, match="cannot be used: no such file"):
+    with pytest.raises(Broken, match="cannot be used: No such file"):
         Certificate(tmp_path / "none.crt", key)
 
 

@@ -151,7 +151,7 @@ def test_in_a_trusted_cluster_probes_are_answered_before_there_is_an_account(sit
     ("changed", "told"),
     [
         ({}, "TENDON_TLS_CERTIFICATE must be set too"),
-        ({"TENDON_TLS_CERTIFICATE": "/none"}, "TENDON_TLS_KEY cannot be used: no such file"),
+        ({"TENDON_TLS_CERTIFICATE": "/none"}, "TENDON_TLS_KEY cannot be used: No such file"),
     ],
 )
 def test_without_the_certificate_that_was_named_nothing_is_served(site, changed, told):
