@@ -163,18 +163,17 @@ class _Server(uvicorn.Server):
                 app_state=self.lifespan.state,
             )
 
-        taking_up, handshake_s = asyncio.get_running_loop().connect_accepted_socket, self._deadlines.handshake_s
+        taking_up = asyncio.get_running_loop().connect_accepted_socket
         try:
             if self._certificate is None:
                 await taking_up(protocol, connected)
             else:
-                context = self._certificate.context
                 await taking_up(
                     protocol,
                     connected,
-                    ssl=context,
-                    ssl_handshake_timeout=handshake_s,
-                    ssl_shutdown_timeout=handshake_s,
+                    ssl=self._certificate.context,
+                    ssl_handshake_timeout=self._deadlines.handshake_s,
+                    ssl_shutdown_timeout=_GRACE_S,
                 )
         except OSError:
             self._visits.leave(visit)
