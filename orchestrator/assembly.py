@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator import shipped
 from orchestrator.domain.errors import Broken, Fault
+from orchestrator.domain.exposure import Precautions, bind_dicom, bind_pages, may_administer, may_receive
 from orchestrator.domain.health import works
 from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due, settle_questions
 from orchestrator.service import deciding
 from orchestrator.service.announcing import Crier, announce_ready
-from orchestrator.service.checking import clock_health, database_health, recorder_health, storage_health
+from orchestrator.service.checking import (
+    clock_health,
+    database_health,
+    exposure_health,
+    recorder_health,
+    storage_health,
+)
 from orchestrator.service.counting import Census, count_at, is_counting, nodes_due
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
 from orchestrator.service.leading import ROUNDS, Office
@@ -50,11 +57,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from orchestrator.admin.app import AdminServer
     from orchestrator.admin.context import Admin
+    from orchestrator.admin.server import AdminServer
     from orchestrator.broker import DeadLetter, DeadLetters
     from orchestrator.dicom.archive import Archive
     from orchestrator.dicom.scp import StorageScp
+    from orchestrator.domain.exposure import Binding
     from orchestrator.domain.health import Health
     from orchestrator.domain.notice import NoticeKind
     from orchestrator.keeping import Errand, Owed
@@ -127,19 +135,43 @@ class System:
         """What workers ask."""
         return Workshop(self.records, self.catalog, self.clock, self.identifiers, self.settings.lease_seconds)
 
+    def receiving(self) -> Binding:
+        """Where studies may be received."""
+        return bind_dicom(self.settings.dicom_host, self._precautions())
+
+    def pages(self) -> Binding:
+        """Where pages may be served."""
+        return bind_pages(self.settings.admin_host, self._precautions())
+
     def admin(
-        self, port: int, states: Callable[[], Mapping[str, Health]], journal: Callable[[], Owed] | None
+        self,
+        port: int,
+        states: Callable[[], Mapping[str, Health]],
+        journal: Callable[[], Owed] | None,
+        pages: Binding | None = None,
     ) -> AdminServer:
-        """The HTTP server on its bound socket, not started. `states` tells how the other parts are."""
-        from orchestrator.admin.app import AdminServer, application
+        """The HTTP server on its bound socket, not started. `states` tells how the other parts are.
+
+        Without `pages` it is there for monitors, which ask without TLS. Raises Broken SETTING_INVALID.
+        """
+        from starlette.applications import Starlette
+
+        from orchestrator.admin.app import BODY_CAPS, application
+        from orchestrator.admin.limits import Limits
+        from orchestrator.admin.monitors import monitor_routes
+        from orchestrator.admin.server import AdminServer
+        from orchestrator.admin.tls import Certificate
         from orchestrator.telemetry import metrics_of
 
-        listening = socket.create_server((self.settings.admin_host, port))
-        metrics = metrics_of(self.records, self.objects, journal)
-        return AdminServer(application(self.pages, metrics=metrics, states=states), listening)
+        chain, key = self.settings.tls_certificate, self.settings.tls_key
+        certificate = Certificate(chain, key) if pages and chain and key else None
+        listening = _listening(pages.host if pages else self.settings.admin_host, port)
+        routes = monitor_routes(metrics=metrics_of(self.records, self.objects, journal), states=states)
+        served = Limits(application(self.desk, routes) if pages else Starlette(routes=routes), BODY_CAPS)
+        return AdminServer(served, listening, certificate=certificate, trusted=self.settings.trusted_proxies)
 
     @cached_property
-    def pages(self) -> Admin:
+    def desk(self) -> Admin:
         """What pages and API work with."""
         from orchestrator.admin.context import Admin
         from orchestrator.apart import ReplayApart
@@ -168,6 +200,17 @@ class System:
 
         echo = DicomSender(self.settings.ae_title).echo
         return Prober(self.records, self.objects, echo, self._senders(), partial(specimen, self.installation))
+
+    def _precautions(self) -> Precautions:
+        with self.records.reading() as unit:
+            accounts, site = unit.accounts.all(), unit.site.current()
+        return Precautions(
+            has_admin=may_administer(accounts, self.clock.now()),
+            has_tls=self.settings.tls_certificate is not None,
+            has_senders=may_receive(site),
+            is_network_trusted=self.settings.is_network_trusted,
+            is_distributed=self.settings.is_distributed,
+        )
 
     def database_health(self) -> Health:
         """Whether the database answers."""
@@ -292,15 +335,16 @@ class System:
         )
         titles = (self.settings.ae_title, *self.settings.called_ae_titles)
         rejections = Rejections(self.records, self.clock)
+        binding = self.receiving()
         scp = StorageScp(
             titles,
-            self.settings.dicom_host,
+            binding.host,
             self.settings.dicom_port,
             reception,
             rejections,
             takes_unknown=self.settings.unknown_sop_classes == "accept",
         )
-        return Receiver(self, reception, scp, journal, process)
+        return Receiver(self, reception, scp, binding, journal, process)
 
     def do_errands(self, errands: Sequence[Errand]) -> Sequence[Errand]:
         """Record what is in the journal; returns what is left."""
@@ -324,6 +368,7 @@ class Receiver:
     system: System
     reception: Reception
     storage: StorageScp
+    binding: Binding
     journal: PackJournal | None
     recorder: RecorderProcess | None
 
@@ -362,6 +407,7 @@ class Receiver:
             "database": self.system.database_health,
             "quotas": self.reception.quotas.look,
             "clock": lambda: clock_health(self.system.clock.skew_s()),
+            "exposure": partial(exposure_health, [self.binding]),
         }
         if self.journal is not None and self.recorder is not None:
             recorder = self.recorder
@@ -456,6 +502,14 @@ def _require_schema(engine: Engine) -> None:
     if engine.dialect.name != "sqlite":
         raise Broken(Fault.SCHEMA_OLD)
     migrate(engine, migrations)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises Broken SETTING_INVALID where the address cannot be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Broken(Fault.SETTING_INVALID, f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def _addresses(host: str) -> frozenset[str]:

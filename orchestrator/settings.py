@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
@@ -56,6 +57,13 @@ class Settings:
     admin_port: int
     health_port: int | None
     """Where roles without pages answer monitors; None: nowhere."""
+    tls_certificate: Path | None
+    tls_key: Path | None
+    """PEM files of the pages; None: without TLS."""
+    trusted_proxies: tuple[str, ...]
+    """Addresses and networks that are believed whom they speak for."""
+    is_network_trusted: bool
+    """Whether somebody else protects what is sent to and from here."""
     quiet_seconds: float
     lease_seconds: float
     time_zone: str
@@ -106,6 +114,7 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
     given = os.environ if environment is None else environment  # noqa: TID251 - settings are read here
     source = _Source({**given, **(overrides or {})})
     data_dir = Path(source.text("DATA_DIR", "tendon-data")).absolute()
+    certificate, key = _tls(source)
     return Settings(
         data_dir=data_dir,
         database_url=source.parsed("DATABASE_URL", f"sqlite:///{data_dir / 'tendon.db'}", _database_url),
@@ -126,6 +135,10 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         admin_host=source.text("ADMIN_HOST", "127.0.0.1"),
         admin_port=source.parsed("ADMIN_PORT", "8080", _port),
         health_port=source.parsed("HEALTH_PORT", "", lambda text: _port(text) if text else None),
+        tls_certificate=certificate,
+        tls_key=key,
+        trusted_proxies=source.parsed("TRUSTED_PROXIES", "", _networks),
+        is_network_trusted=source.parsed("TRUSTED_NETWORK", "false", _true_or_false),
         quiet_seconds=source.parsed("QUIET_SECONDS", "30", _seconds),
         lease_seconds=source.parsed("LEASE_SECONDS", "15", _seconds),
         time_zone=source.parsed("TIME_ZONE", "UTC", time_zone_name),
@@ -227,6 +240,31 @@ class _Source:
             return parse(text)
         except ValueError as error:
             raise InvalidSettingError(f"{_PREFIX}{name} {error}") from error
+
+
+def _tls(source: _Source) -> tuple[Path | None, Path | None]:
+    """Certificate and key: both or none."""
+    names = ("TLS_CERTIFICATE", "TLS_KEY")
+    given = [source.text(name, "") for name in names]
+    missing = [name for name, text in zip(names, given, strict=True) if not text]
+    if len(missing) == 1:
+        raise InvalidSettingError(f"{_PREFIX}{missing[0]} must be set too: TLS needs a certificate and its key")
+    certificate, key = (Path(text).absolute() if text else None for text in given)
+    return certificate, key
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    given = [each.strip() for each in text.split(",") if each.strip()]
+    try:
+        return tuple(str(ip_network(each)) for each in given)
+    except ValueError as error:
+        raise ValueError("must be addresses or networks, such as 10.1.2.3, 10.1.0.0/16") from error
+
+
+def _true_or_false(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
 
 
 def _database_url(text: str) -> str:

@@ -27,9 +27,9 @@ _PATIENCE_S: Final = 2.0
 _REPEATED_S: Final = 60.0
 _MOST_SENTENCES: Final = 1000
 _BUSY: Final = frozenset(
-    {"orchestrator.dicom.listener", "orchestrator.dicom.scp", "tendon.recorder", "tendon.recording"}
+    {"orchestrator.dicom.listener", "orchestrator.dicom.scp", "tendon.recorder", "tendon.recording", "uvicorn.error"}
 )
-"""Parts whose sentences come with every object or association."""
+"""Parts whose sentences come with every object, association or request."""
 
 _log = logging.getLogger("tendon.telemetry")
 

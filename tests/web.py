@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from orchestrator.admin.app import application
 from orchestrator.admin.context import Admin
+from orchestrator.admin.monitors import monitor_routes
 from orchestrator.assembly import RandomIdentifiers
 from orchestrator.dicom.specimen import specimen
 from orchestrator.domain.access import ROLES, Permission, Principal
@@ -96,7 +97,7 @@ class Web:
 
     @cached_property
     def app(self) -> FastAPI:
-        return application(self.admin, metrics=lambda: b"", states=dict)
+        return application(self.admin, monitor_routes(metrics=lambda: b"", states=dict))
 
     def browser(self, name: str = "", password: str = SECRET, **given: Any) -> TestClient:
         """A browser, signed in where a name is given."""

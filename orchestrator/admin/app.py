@@ -1,12 +1,10 @@
-"""The web application: monitors, API, pages. And the server that answers with it."""
+"""The web application: monitors, API, pages."""
 
 from __future__ import annotations
 
 import logging
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -15,31 +13,30 @@ from starlette.exceptions import HTTPException
 from orchestrator.admin.access import API
 from orchestrator.admin.api import jobs, people, rules, site, status, studies
 from orchestrator.admin.context import admin_of
-from orchestrator.admin.monitors import monitor_routes
 from orchestrator.admin.pages import page_routers
 from orchestrator.admin.pages.rendering import error_page
 from orchestrator.admin.problems import Problem, documented, http_answer, problem_answer, validation_answer
 from orchestrator.domain.errors import Broken, Fault, Refused, TendonError, where
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Sequence
 
     from starlette.responses import Response
+    from starlette.routing import Route
 
     from orchestrator.admin.context import Admin
-    from orchestrator.domain.health import Health
 
 _PARTS: Final = (studies, jobs, rules, site, people, status)
-_MOST_CONNECTIONS = 200
+BODY_CAPS: Final = {"/rules": 4 << 20, f"{API}/rules": 2 << 20}
+"""Bytes that a request may have where it holds rules; a form writes a mebibyte of them as up to three."""
 _log = logging.getLogger("tendon.admin")
 
 
-def application(admin: Admin, *, metrics: Callable[[], bytes], states: Callable[[], Mapping[str, Health]]) -> FastAPI:
-    """The ASGI application. `states` tells at once of each part that must work for the process to be ready."""
+def application(admin: Admin, monitors: Sequence[Route]) -> FastAPI:
+    """The ASGI application, with the routes that monitors ask."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.admin = admin
-    app.router.routes.extend(monitor_routes(metrics=metrics, states=states))
+    app.router.routes.extend(monitors)
     api = APIRouter(prefix=API)
     for part in _PARTS:
         api.include_router(part.router, responses=documented(401, 403, 413, 422, 503))
@@ -107,37 +104,3 @@ def _described(app: FastAPI) -> dict[str, Any]:
         described["security"] = [{"token": []}, {"session": []}]
         app.openapi_schema = described
     return app.openapi_schema
-
-
-class AdminServer:
-    """Serves the application in a thread, on a socket that is already bound."""
-
-    def __init__(self, application: FastAPI, listening: socket.socket) -> None:
-        self._listening = listening
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                application,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                limit_concurrency=_MOST_CONNECTIONS,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        self._thread = Thread(target=self._server.run, args=([listening],), name="admin")
-
-    @property
-    def port(self) -> int:
-        """The port it is bound to."""
-        return int(self._listening.getsockname()[1])
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the answers in hand."""
-        self._server.should_exit = True
-        self._thread.join()
-        self._listening.close()

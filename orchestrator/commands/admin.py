@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.commands.role import announce, monitored, opened, stop_signal
+from orchestrator.commands.role import announce, monitored, opened, readiness_url, stop_signal, tell_denied
+from orchestrator.service.checking import exposure_health
 
 if TYPE_CHECKING:
     import argparse
@@ -20,10 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_: argparse.Namespace) -> int:
     """Answer until SIGTERM or SIGINT."""
     stopping = stop_signal()
-    with (
-        opened() as system,
-        monitored(system, system.settings.admin_port, {"database": system.database_health}) as port,
-    ):
-        announce(f"Tendon answers on http://{system.settings.admin_host}:{port}/readyz")
-        stopping.wait()
+    with opened() as system:
+        pages = system.pages()
+        tell_denied(pages)
+        checks = {"database": system.database_health, "exposure": lambda: exposure_health([pages])}
+        with monitored(system, system.settings.admin_port, checks, pages=pages) as port:
+            announce(f"Tendon answers on {readiness_url(system, pages, port)}")
+            stopping.wait()
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.commands.role import announce, monitored, opened, stop_signal
+from orchestrator.commands.role import announce, monitored, opened, stop_signal, tell_denied
 from orchestrator.commands.sparing import spare
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ def run(_: argparse.Namespace) -> int:
     stopping = stop_signal()
     with opened() as system:
         scp = system.scp()
+        tell_denied(scp.binding)
         port = scp.start()
         try:
             with monitored(system, system.settings.health_port, scp.checks, scp.owed):
-                announce(f"Tendon receives as {system.settings.ae_title} on {system.settings.dicom_host}:{port}")
+                announce(f"Tendon receives as {system.settings.ae_title} on {scp.binding.host}:{port}")
                 stopping.wait()
         finally:
             scp.stop()

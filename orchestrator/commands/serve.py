@@ -11,14 +11,16 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import settings
-from orchestrator.commands.role import announce, monitored, opened, stop_signal
+from orchestrator.commands.role import announce, monitored, opened, readiness_url, stop_signal, tell_denied
 from orchestrator.domain.health import works
+from orchestrator.service.checking import exposure_health
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
     from orchestrator.assembly import Receiver, System
+    from orchestrator.domain.exposure import Binding
 
 EXAMPLE: Final = "TENDON_DATA_DIR=/srv/tendon tendon serve"
 _RESTART_PAUSE_S: Final = 0.5
@@ -37,8 +39,8 @@ def run(_: argparse.Namespace) -> int:
     stopping = stop_signal()
     with opened() as system, embedded(system) as running:
         announce(
-            f"Tendon receives as {system.settings.ae_title} on {system.settings.dicom_host}:{running.dicom_port}"
-            f" and answers monitors on http://{system.settings.admin_host}:{running.admin_port}/readyz"
+            f"Tendon receives as {system.settings.ae_title} on {running.receiver.binding.host}:{running.dicom_port}"
+            f" and answers monitors on {readiness_url(system, running.pages, running.admin_port)}"
         )
         stopping.wait()
     return 0
@@ -50,6 +52,7 @@ class Running:
 
     receiver: Receiver
     dicom_port: int
+    pages: Binding
     admin_port: int | None
     worker: WorkerProcess
 
@@ -103,10 +106,12 @@ class WorkerProcess:
 @contextmanager
 def embedded(system: System) -> Iterator[Running]:
     """The whole system in this process and one child; everything is stopped at the end."""
-    scp, rounds = system.scp(), system.rounds(_HOLDER)
+    scp, rounds, pages = system.scp(), system.rounds(_HOLDER), system.pages()
+    tell_denied(scp.binding, pages)
     worker = WorkerProcess(settings.as_environment(system.settings))
     checks = {
         **scp.checks,
+        "exposure": lambda: exposure_health([scp.binding, pages]),
         "rounds": lambda: works(rounds.is_alive),
         "worker": lambda: works(worker.is_alive),
     }
@@ -114,8 +119,8 @@ def embedded(system: System) -> Iterator[Running]:
     rounds.start()
     worker.start()
     try:
-        with monitored(system, system.settings.admin_port, checks, scp.owed) as admin_port:
-            yield Running(scp, dicom_port, admin_port, worker)
+        with monitored(system, system.settings.admin_port, checks, scp.owed, pages) as admin_port:
+            yield Running(scp, dicom_port, pages, admin_port, worker)
     finally:
         scp.stop()
         worker.stop()

@@ -9,8 +9,9 @@ from orchestrator.domain.health import PASS, Health, of_fault, of_room
 from orchestrator.service.receiving import PIECE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from orchestrator.domain.exposure import Binding
     from orchestrator.keeping import Journal
     from orchestrator.service.receiving import Reception
 
@@ -41,6 +42,12 @@ def clock_health(skew_s: float) -> Health:
     """Whether the machine's clock shows the time that is counted with."""
     is_close = abs(skew_s) < MOST_SKEW_S
     return PASS if is_close else Health("warn", detail="the machine's clock shows another time; see `tendon check`")
+
+
+def exposure_health(bindings: Iterable[Binding]) -> Health:
+    """Whether Tendon listens where it was told to: a network is kept out while nothing protects from it."""
+    denied = "; ".join(binding.denied for binding in bindings if binding.denied)
+    return Health("warn", detail=denied) if denied else PASS
 
 
 def recorder_health(journal: Journal, is_keeping_up: Callable[[], bool]) -> Health:

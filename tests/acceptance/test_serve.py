@@ -40,8 +40,8 @@ def test_monitors_see_health_readiness_and_metrics(tendon):
     with httpx.Client(base_url=f"http://{LOOPBACK}:{tendon.admin_port}") as monitor:
         assert monitor.get("/healthz").text == "ok"
         tendon.until(lambda: monitor.get("/readyz").status_code == 200)
-        receiving = {"listening", "storage", "database", "recorder", "quotas", "clock", "rounds", "worker"}
-        parts = {"database"} if tendon.is_distributed else receiving
+        receiving = {"listening", "storage", "database", "recorder", "quotas", "clock", "exposure", "rounds", "worker"}
+        parts = {"database", "exposure"} if tendon.is_distributed else receiving
         assert monitor.get("/readyz").json() == {
             "status": "pass",
             "checks": {part: {"status": "pass"} for part in parts},

@@ -91,6 +91,11 @@ def test_ports_are_bound_to_this_machine_until_the_site_says_otherwise(compose):
     assert elsewhere["services"]["scp"]["ports"] == ["10.1.2.3:11112:11112"]
 
 
+def test_a_proxy_is_believed_where_the_site_names_it():
+    named = deployment(TENDON_INSTALLATION="x", TENDON_TRUSTED_PROXIES="172.18.0.1")
+    assert settings.load(environment(named["services"]["admin"])).trusted_proxies == ("172.18.0.1/32",)
+
+
 def test_only_who_speaks_to_peers_has_a_way_out(compose):
     assert compose["networks"]["inside"]["internal"] is True
     outside = {name for name, service in compose["services"].items() if "outside" in service["networks"]}
@@ -156,6 +161,9 @@ def test_every_role_runs_a_command_of_tendon_with_settings_it_reads(compose):
     scp, admin = (settings.load(environment(compose["services"][name])) for name in ("scp", "admin"))
     assert (scp.dicom_host, scp.dicom_port) == ("0.0.0.0", 11112)
     assert (admin.admin_host, admin.admin_port) == ("0.0.0.0", 8080)
+    assert scp.is_network_trusted, "a container's own loopback would answer nobody"
+    assert admin.is_network_trusted, "its port is asked before there is an account"
+    assert admin.trusted_proxies == ()
     assert compose["services"]["worker-cpu"]["command"][1:] == ["--lanes", "cpu"]
     assert compose["services"]["worker-gpu"]["command"][1:] == ["--lanes", "gpu"]
 

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from orchestrator import settings
+from orchestrator.domain.exposure import Precautions, bind_dicom, bind_pages
 from tests.helm.chart import Rendering, changed, container, profile, settings_of
 
 PINNED = re.compile(r"[a-z0-9][a-z0-9._/:-]*(:[A-Za-z0-9_][\w.-]*|@sha256:[0-9a-f]{64})")
@@ -191,6 +192,20 @@ def test_the_sites_settings_reach_the_pods(chart):
     assert (read.quiet_seconds, read.lease_seconds) == (45, 20)
     assert read.pipelines_dirs[0].as_posix() == "/opt/tendon-pipelines"
     assert settings.load(settings_of(chart.render(profile("test-environment")).pods()["scp"])).quiet_seconds == 2.5
+
+
+def test_probes_are_answered_before_there_is_an_account_and_only_named_proxies_are_believed(chart):
+    nothing_yet = {"has_admin": False, "has_tls": False, "has_senders": False, "is_distributed": True}
+    for name, proxies in (("minimal", ()), ("everything", ("10.42.0.0/16", "fd00:42::/56"))):
+        pods = chart.render(profile(name)).pods()
+        read = {role: settings.load(settings_of(pods[role])) for role in ("admin", "scp", "migrate")}
+        for role in ("admin", "scp"):
+            having = Precautions(**nothing_yet, is_network_trusted=read[role].is_network_trusted)
+            assert bind_pages(read[role].admin_host, having).host == "0.0.0.0"
+            assert bind_dicom(read["scp"].dicom_host, having).host == "0.0.0.0"
+        assert not read["migrate"].is_network_trusted, "it opens nothing"
+        assert read["admin"].trusted_proxies == proxies
+        assert read["scp"].trusted_proxies == ()
 
 
 def test_scheduling_is_given_per_component(chart):

@@ -22,6 +22,8 @@ REFUSED = [
     ("s3-gpu", {"lanes.gpu.gpu": {"allowCpu": True}}, "allowCpu is set although lanes.gpu.gpu.count gives GPUs"),
     ("high-availability", {"admin.ingress.host": ""}, "admin.ingress is enabled without a host"),
     ("high-availability", {"admin.ingress.tlsSecretName": ""}, "admin.ingress has no TLS in production"),
+    ("minimal", {"admin.trustedProxies": ["0.0.0.0/0"]}, "lets the whole world say whom it speaks for"),
+    ("high-availability", {"admin.trustedProxies": ["10.42.0.0/16", "::/0"]}, "name the network of the ingress"),
     ("s3-gpu", {"objects.endpoint": "http://minio:9000"}, "objects.endpoint is http in production"),
     ("minimal", {"objects.region": "eu-west-2"}, "these are of a bucket"),
     ("minimal", {"scp.service.nodePort": 30104}, "scp.service.type is ClusterIP, which has none"),

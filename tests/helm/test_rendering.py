@@ -174,6 +174,7 @@ def test_the_notes_name_what_was_installed(chart):
     assert "no workers on lane gpu" in notes
     notes = chart.render(profile("minimal"), release="site").notes
     assert "service/site-tendon-admin 8080:80" in notes
+    assert "exec deploy/site-tendon-admin -- tendon user add" in notes
     assert "nothing be delivered" in notes
 
 

@@ -117,6 +117,7 @@ def test_every_value_is_changed_by_some_example():
         ("objects.url", "file:///srv/tendon", "does not match pattern"),
         ("objects.volume.size", "lots", "does not match pattern"),
         ("scp.allowedCidrs", ["ct1.example.org"], "does not match pattern"),
+        ("admin.trustedProxies", ["ingress.example.org"], "does not match pattern"),
         ("scp.service.nodePort", 104, "nodePort"),
         ("scp.service.type", "ExternalName", "'ClusterIP', 'NodePort', 'LoadBalancer'"),
         ("database.peers", [{"cidr": "10.0.0.0/8", "namespace": "db"}], "oneOf"),

@@ -14,8 +14,8 @@ import pytest
 from starlette.applications import Starlette
 
 from orchestrator import telemetry, watch
-from orchestrator.admin.app import AdminServer
 from orchestrator.admin.monitors import monitor_routes
+from orchestrator.admin.server import AdminServer
 from orchestrator.domain.errors import Broken, Fault, Transient
 from orchestrator.domain.health import PASS, Health, of_fault, of_room, works, worst
 from orchestrator.keeping import Owed
@@ -248,6 +248,7 @@ def passed(name: str, *sentences: str) -> list[str]:
 
 def test_what_every_object_meets_is_logged_once_a_minute(monkeypatch):
     assert passed("orchestrator.dicom.scp", "a", "a", "b", "a") == ["a", "b"]
+    assert passed("uvicorn.error", "a", "a") == ["a"]
     assert passed("tendon.watch", "a", "a", "b", "a") == ["a", "a", "b", "a"]
     monkeypatch.setattr(telemetry, "_REPEATED_S", 0.0)
     assert passed("tendon.recorder", "a", "a") == ["a", "a"]

@@ -46,6 +46,10 @@ def test_every_setting_has_an_origin():
         "TENDON_DICOM_PORT",
         "TENDON_ADMIN_HOST",
         "TENDON_ADMIN_PORT",
+        "TENDON_TLS_CERTIFICATE",
+        "TENDON_TLS_KEY",
+        "TENDON_TRUSTED_PROXIES",
+        "TENDON_TRUSTED_NETWORK",
         "TENDON_QUIET_SECONDS",
         "TENDON_LEASE_SECONDS",
         "TENDON_INSTALLATION",
@@ -81,6 +85,10 @@ def test_every_setting_has_an_origin():
         ("UNKNOWN_SOP_CLASSES", "some", "must be accept or refuse"),
         ("CALLED_AE_TITLES", "A\\B", "must be 1 to 16 ASCII characters"),
         ("ENVIRONMENT", "prod", "must be production or test"),
+        ("TRUSTED_NETWORK", "yes", "must be true or false"),
+        ("TRUSTED_PROXIES", "proxy.example.org", "must be addresses or networks"),
+        ("TRUSTED_PROXIES", "10.1.2.3, *", "must be addresses or networks"),
+        ("TRUSTED_PROXIES", "10.1.2.3/8", "must be addresses or networks"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_and_the_text_says_what_it_must_be(name, value, must):
@@ -102,6 +110,22 @@ def test_no_text_is_taken_for_a_port_but_0_to_65535(value):
 def test_further_titles_are_many_and_each_is_there_once():
     assert load({}).called_ae_titles == ()
     assert load({"TENDON_CALLED_AE_TITLES": "OLD ROUTER, PACS,,OLD ROUTER "}).called_ae_titles == ("OLD ROUTER", "PACS")
+
+
+def test_nobody_and_no_network_is_trusted_unless_it_is_named():
+    settings = load({})
+    assert (settings.trusted_proxies, settings.is_network_trusted) == ((), False)
+    given = load({"TENDON_TRUSTED_PROXIES": "10.1.2.3, fd00::/8,", "TENDON_TRUSTED_NETWORK": "true"})
+    assert (given.trusted_proxies, given.is_network_trusted) == (("10.1.2.3/32", "fd00::/8"), True)
+
+
+@pytest.mark.parametrize("given", ["CERTIFICATE", "KEY"])
+def test_a_certificate_and_its_key_are_set_together(given):
+    other = {"CERTIFICATE": "KEY", "KEY": "CERTIFICATE"}[given]
+    with pytest.raises(InvalidSettingError, match=f"TENDON_TLS_{other} must be set too"):
+        load({f"TENDON_TLS_{given}": "tls.pem"})
+    both = load({"TENDON_TLS_CERTIFICATE": "tls.crt", "TENDON_TLS_KEY": "/etc/tls.key"})
+    assert (both.tls_certificate, both.tls_key) == (Path("tls.crt").absolute(), Path("/etc/tls.key"))
 
 
 def test_pipeline_folders_are_many_and_absolute():

@@ -78,6 +78,10 @@ def _values(site: Settings) -> dict[str, str]:
         "TENDON_ADMIN_HOST": site.admin_host,
         "TENDON_ADMIN_PORT": str(site.admin_port),
         "TENDON_HEALTH_PORT": "" if site.health_port is None else str(site.health_port),
+        "TENDON_TLS_CERTIFICATE": str(site.tls_certificate or ""),
+        "TENDON_TLS_KEY": str(site.tls_key or ""),
+        "TENDON_TRUSTED_PROXIES": ",".join(site.trusted_proxies),
+        "TENDON_TRUSTED_NETWORK": str(site.is_network_trusted).lower(),
         "TENDON_QUIET_SECONDS": f"{site.quiet_seconds:g}",
         "TENDON_LEASE_SECONDS": f"{site.lease_seconds:g}",
         "TENDON_HTTPS_ONLY": str(site.https_only).lower(),
@@ -125,6 +129,9 @@ def _broker(url: str) -> Iterator[tuple[str, str]]:
 def _installation(system: System) -> Iterator[tuple[str, str]]:
     yield "clock", _clock(system)
     yield "workers", _workers(system)
+    for what, binding in (("DICOM port", system.receiving()), ("HTTP port", system.pages())):
+        if binding.denied:
+            yield what, binding.denied
     for folder, fault in system.catalog.faults().items():
         yield f"pipeline folder {folder}", fault
     for alarm in open_alarms(system.records):

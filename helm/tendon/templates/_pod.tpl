@@ -141,7 +141,10 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* Settings of a role. They stand in the pod itself, so that a changed setting replaces the pod; none is secret. */}}
+{{/*
+Settings of a role. They stand in the pod itself, so that a changed setting replaces the pod; none is secret. The
+network is trusted, since policies close it and the Ingress ends TLS: kubelets ask before there is an account.
+*/}}
 {{- define "tendon.settings" -}}
 {{- $values := .root.Values -}}
 {{- $given := dict
@@ -162,8 +165,8 @@ topologySpreadConstraints:
 {{- if and .objects $values.pipelines.existingClaim }}{{ $given = set $given "PIPELINES_DIR" "/opt/tendon-pipelines" }}{{ end -}}
 {{- with .ports }}
 {{- with .dicom }}{{ $given = merge $given (dict "DICOM_HOST" "0.0.0.0" "DICOM_PORT" .) }}{{ end -}}
-{{- $given = set $given "ADMIN_HOST" "0.0.0.0" -}}
-{{- with .http }}{{ $given = set $given "ADMIN_PORT" . }}{{ end -}}
+{{- $given = merge $given (dict "ADMIN_HOST" "0.0.0.0" "TRUSTED_NETWORK" "true") -}}
+{{- with .http }}{{ $given = merge $given (dict "ADMIN_PORT" . "TRUSTED_PROXIES" (join "," $values.admin.trustedProxies)) }}{{ end -}}
 {{- with .health }}{{ $given = set $given "HEALTH_PORT" . }}{{ end -}}
 {{- end -}}
 {{- range $name, $value := $given }}
