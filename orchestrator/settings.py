@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -119,12 +119,7 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         data_dir=data_dir,
         database_url=source.parsed("DATABASE_URL", f"sqlite:///{data_dir / 'tendon.db'}", _database_url),
         broker_url=source.parsed("BROKER_URL", "", _broker_url),
-        objects_url=source.parsed("OBJECTS_URL", "", _objects_url),
-        objects_endpoint=source.parsed("OBJECTS_ENDPOINT", "", _endpoint),
-        objects_region=source.text("OBJECTS_REGION", "us-east-1"),
-        objects_key_id=source.text("OBJECTS_KEY_ID", ""),
-        objects_secret=source.text("OBJECTS_SECRET", ""),
-        objects_cache_gb=source.parsed("OBJECTS_CACHE_GB", "10", _gigabytes),
+        **_objects(source),
         retention_days=source.parsed("RETENTION_DAYS", "", lambda text: _above_zero(text) if text else None),
         pipelines_dirs=tuple(Path(p).absolute() for p in source.text("PIPELINES_DIR", "").split(":") if p),
         ae_title=source.parsed("AE_TITLE", "TENDON", _ae_title),
@@ -138,20 +133,39 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         tls_certificate=certificate,
         tls_key=key,
         trusted_proxies=source.parsed("TRUSTED_PROXIES", "", _networks),
-        is_network_trusted=source.parsed("TRUSTED_NETWORK", "false", _true_or_false),
+        is_network_trusted=source.parsed("TRUSTED_NETWORK", "false", _yes_or_no),
         quiet_seconds=source.parsed("QUIET_SECONDS", "30", _seconds),
         lease_seconds=source.parsed("LEASE_SECONDS", "15", _seconds),
         time_zone=source.parsed("TIME_ZONE", "UTC", time_zone_name),
         rule_approval=source.parsed("RULE_APPROVAL", "false", _yes_or_no),
         https_only=source.parsed("HTTPS_ONLY", "false", _yes_or_no),
-        webhook_secret=source.parsed("WEBHOOK_SECRET", "", _secret),
-        smtp_url=source.parsed("SMTP_URL", "", _smtp_url),
-        mail_from=source.parsed("MAIL_FROM", "", _mailbox),
+        **_telling(source),
         installation=source.text("INSTALLATION", ""),
         environment=source.parsed("ENVIRONMENT", "production", _environment),
         origins=source.origins,
         unknown=source.unknown(),
     )
+
+
+def _objects(source: _Source) -> dict[str, Any]:
+    """Where objects are kept."""
+    return {
+        "objects_url": source.parsed("OBJECTS_URL", "", _objects_url),
+        "objects_endpoint": source.parsed("OBJECTS_ENDPOINT", "", _endpoint),
+        "objects_region": source.text("OBJECTS_REGION", "us-east-1"),
+        "objects_key_id": source.text("OBJECTS_KEY_ID", ""),
+        "objects_secret": source.text("OBJECTS_SECRET", ""),
+        "objects_cache_gb": source.parsed("OBJECTS_CACHE_GB", "10", _gigabytes),
+    }
+
+
+def _telling(source: _Source) -> dict[str, Any]:
+    """How notices are sent."""
+    return {
+        "webhook_secret": source.parsed("WEBHOOK_SECRET", "", _secret),
+        "smtp_url": source.parsed("SMTP_URL", "", _smtp_url),
+        "mail_from": source.parsed("MAIL_FROM", "", _mailbox),
+    }
 
 
 def load_of_installation() -> Settings:
@@ -259,12 +273,6 @@ def _networks(text: str) -> tuple[str, ...]:
         return tuple(str(ip_network(each)) for each in given)
     except ValueError as error:
         raise ValueError("must be addresses or networks, such as 10.1.2.3, 10.1.0.0/16") from error
-
-
-def _true_or_false(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text == "true"
 
 
 def _database_url(text: str) -> str:

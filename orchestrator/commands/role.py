@@ -83,7 +83,11 @@ def monitored(
     With `pages` the port is that of the pages.
     """
     watch = Watch(checks)
-    server = None if port is None else system.admin(port, watch.states, journal, pages)
+    server = None
+    if port is not None:
+        from orchestrator.assembly.web import admin_server  # noqa: PLC0415 - roles without a port need none of it
+
+        server = admin_server(system, port, watch.states, journal, pages)
     watch.start()
     if server is not None:
         server.start()

@@ -33,7 +33,6 @@ from orchestrator.service.delivering import Dispatch, deliver_to, destinations_d
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.posting import Post, forget_told, notices_due, post_to
-from orchestrator.service.probing import Prober
 from orchestrator.service.quotas import Quotas
 from orchestrator.service.receiving import ABANDONED, Reception
 from orchestrator.service.recording import JournalRecorder, Recorder
@@ -52,13 +51,12 @@ from orchestrator.store.schema import is_current, migrate
 from orchestrator.store.spool import free_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
 
     from orchestrator.admin.context import Admin
-    from orchestrator.admin.server import AdminServer
     from orchestrator.broker import DeadLetter, DeadLetters
     from orchestrator.dicom.archive import Archive
     from orchestrator.dicom.scp import StorageScp
@@ -143,63 +141,12 @@ class System:
         """Where pages may be served."""
         return bind_pages(self.settings.admin_host, self._precautions())
 
-    def admin(
-        self,
-        port: int,
-        states: Callable[[], Mapping[str, Health]],
-        journal: Callable[[], Owed] | None,
-        pages: Binding | None = None,
-    ) -> AdminServer:
-        """The HTTP server on its bound socket, not started. `states` tells how the other parts are.
-
-        Without `pages` it is there for monitors, which ask without TLS. Raises Broken SETTING_INVALID.
-        """
-        from starlette.applications import Starlette
-
-        from orchestrator.admin.app import BODY_CAPS, application
-        from orchestrator.admin.limits import Limits
-        from orchestrator.admin.monitors import monitor_routes
-        from orchestrator.admin.server import AdminServer
-        from orchestrator.admin.tls import Certificate
-        from orchestrator.telemetry import metrics_of
-
-        chain, key = self.settings.tls_certificate, self.settings.tls_key
-        certificate = Certificate(chain, key) if pages and chain and key else None
-        listening = _listening(pages.host if pages else self.settings.admin_host, port)
-        routes = monitor_routes(metrics=metrics_of(self.records, self.objects, journal), states=states)
-        served = Limits(application(self.desk, routes) if pages else Starlette(routes=routes), BODY_CAPS)
-        return AdminServer(served, listening, certificate=certificate, trusted=self.settings.trusted_proxies)
-
     @cached_property
     def desk(self) -> Admin:
         """What pages and API work with."""
-        from orchestrator.admin.context import Admin
-        from orchestrator.apart import ReplayApart
+        from orchestrator.assembly.web import desk_of
 
-        return Admin(
-            installation=self.installation,
-            environment=self.settings.environment,
-            time_zone=self.settings.time_zone,
-            records=self.records,
-            objects=self.objects,
-            clock=self.clock,
-            identifiers=self.identifiers,
-            catalog=self.catalog,
-            rulebook=self.rulebook,
-            door=self.door,
-            office=self.office,
-            router=self.router(),
-            staff=self.staff(),
-            prober=self._prober(),
-            replayer=ReplayApart(as_environment(self.settings), self.settings.data_dir / "replay"),
-        )
-
-    def _prober(self) -> Prober:
-        from orchestrator.dicom.scu import DicomSender
-        from orchestrator.dicom.specimen import specimen
-
-        echo = DicomSender(self.settings.ae_title).echo
-        return Prober(self.records, self.objects, echo, self._senders(), partial(specimen, self.installation))
+        return desk_of(self)
 
     def _precautions(self) -> Precautions:
         with self.records.reading() as unit:
@@ -273,9 +220,10 @@ class System:
         )
 
     def _dispatch(self, office: Office) -> Dispatch:
-        return Dispatch(self.records, self.objects, self.clock, self._senders(), office)
+        return Dispatch(self.records, self.objects, self.clock, self.senders(), office)
 
-    def _senders(self) -> dict[str, Sender]:
+    def senders(self) -> dict[str, Sender]:
+        """What carries objects, by the kind of destination."""
         from orchestrator.dicom.scu import DicomSender
         from orchestrator.store.folder import FolderSender
 
@@ -502,14 +450,6 @@ def _require_schema(engine: Engine) -> None:
     if engine.dialect.name != "sqlite":
         raise Broken(Fault.SCHEMA_OLD)
     migrate(engine, migrations)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises Broken SETTING_INVALID where the address cannot be had."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise Broken(Fault.SETTING_INVALID, f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def _addresses(host: str) -> frozenset[str]:
