@@ -14,7 +14,6 @@ from orchestrator.domain.errors import Fault, Refused, Transient
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
-    from pathlib import Path
 
     from orchestrator.domain.site import SiteContent
 
@@ -25,9 +24,8 @@ _LAST_LINE: Final = 400
 class ReplayApart:
     """The port `Replayer` by `tendon rules replay`; one at a time."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
-        self._folder = folder
         self._turn = Lock()
 
     def __call__(self, tried: SiteContent, span: timedelta) -> Mapping[str, Any]:
@@ -41,8 +39,7 @@ class ReplayApart:
 
     def _replay(self, tried: SiteContent, span: timedelta) -> Mapping[str, Any]:
         given = {name: list(getattr(tried, name)) for name in ("rules", "procedures", "test_studies")}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", encoding="utf-8", suffix=".json", dir=self._folder) as file:
+        with NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
             json.dump(given, file)
             file.flush()
             minutes = max(1, int(span.total_seconds() // 60))

@@ -137,6 +137,7 @@ def note(admin: Admin, event: AuditEvent) -> None:
     if admin.notes.is_due(event):
         with admin.records.transaction() as unit:
             unit.audit.add(event)
+        admin.notes.note(event)
 
 
 def note_look(

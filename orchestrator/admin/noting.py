@@ -24,14 +24,19 @@ class Notes:
         self._noted: OrderedDict[tuple[str, ...], datetime] = OrderedDict()
 
     def is_due(self, event: AuditEvent) -> bool:
-        """Whether the same was not noted within five minutes; from now on it was."""
-        key = (event.event, event.outcome, event.actor, event.address, event.subject, event.reason)
+        """Whether the same was not noted within five minutes."""
         with self._lock:
-            last = self._noted.get(key)
-            if last is not None and event.at - last < _AGAIN_AFTER:
-                return False
-            self._noted[key] = event.at
-            self._noted.move_to_end(key)
+            last = self._noted.get(_key(event))
+        return last is None or event.at - last >= _AGAIN_AFTER
+
+    def note(self, event: AuditEvent) -> None:
+        """It is in the trail."""
+        with self._lock:
+            self._noted[_key(event)] = event.at
+            self._noted.move_to_end(_key(event))
             while len(self._noted) > _MOST:
                 self._noted.popitem(last=False)
-            return True
+
+
+def _key(event: AuditEvent) -> tuple[str, ...]:
+    return event.event, event.outcome, event.actor, event.address, event.subject, event.reason

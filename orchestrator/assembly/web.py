@@ -77,7 +77,7 @@ def desk_of(system: System) -> Admin:
         router=system.router(),
         staff=system.staff(),
         prober=prober,
-        replayer=ReplayApart(as_environment(given), given.data_dir / "replay"),
+        replayer=ReplayApart(as_environment(given)),
     )
 
 

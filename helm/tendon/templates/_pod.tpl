@@ -158,7 +158,8 @@ network is trusted, since policies close it and the Ingress ends TLS: kubelets a
       "TIME_ZONE" $values.site.timeZone
       "QUIET_SECONDS" $values.site.quietSeconds
       "LEASE_SECONDS" $values.site.leaseSeconds
-      "HTTPS_ONLY" $values.site.httpsOnly -}}
+      "HTTPS_ONLY" $values.site.httpsOnly
+      "RULE_APPROVAL" $values.site.ruleApproval -}}
 {{- range $name := list "url" "endpoint" "region" }}
 {{- with get $values.objects $name }}{{ $given = set $given (printf "OBJECTS_%s" (upper $name)) . }}{{ end }}
 {{- end -}}
