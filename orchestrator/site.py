@@ -10,11 +10,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
 
-    from orchestrator.domain.delivery import Destination, Node
     from orchestrator.domain.finding import Finding
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.route import Condition, Rule
-    from orchestrator.domain.site import SiteContent, SiteFile
+    from orchestrator.domain.site import Section, SiteContent, SiteFile
 
 
 class Site(Protocol):
@@ -70,6 +69,14 @@ class FactText:
     operators: tuple[str, ...]
 
 
+class Part(Protocol):
+    """A node, a destination or a notice."""
+
+    @property
+    def name(self) -> str:
+        """What it is known by."""
+
+
 class Replayer(Protocol):
     """Tries rules on the studies that came lately."""
 
@@ -97,11 +104,8 @@ class Rulebook(Protocol):
     def write(self, value: Any) -> str:
         """Plain values as YAML, which `read` reads back."""
 
-    def node(self, source: Mapping[str, Any]) -> Node:
-        """One node, as the site file writes it. Raises Refused DESTINATION_INVALID naming the path of the fault."""
-
-    def destination(self, source: Mapping[str, Any]) -> Destination:
-        """One destination, likewise."""
+    def part(self, section: Section, source: Mapping[str, Any]) -> Part:
+        """One of a section, as the site file writes it. Raises Refused DESTINATION_INVALID naming the path."""
 
     def facts(self) -> Sequence[FactText]:
         """What conditions can ask for."""

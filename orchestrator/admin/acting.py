@@ -14,14 +14,13 @@ from orchestrator.service.repairing import cancel_job, reroute_study, retry_job
 from orchestrator.service.resuming import resume_destination
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from fastapi import Request
 
     from orchestrator.admin.context import Admin
     from orchestrator.domain.access import Principal
-    from orchestrator.domain.site import SiteFile
-    from orchestrator.service.deciding import Office
+    from orchestrator.domain.site import Section, SiteFile
     from orchestrator.service.probing import Tried
     from orchestrator.service.repairing import Cancelled, Rerouted, Retried
 
@@ -89,25 +88,19 @@ def roll_back(request: Request, admin: Admin, who: Principal, version: int, reas
     return site
 
 
-def put(
-    request: Request,
-    admin: Admin,
-    who: Principal,
-    change: Callable[[Office, str, Mapping[str, Any]], SiteFile],
-    given: Mapping[str, Any],
-) -> None:
-    """Add or change a node or a destination, by one of the functions of `service.configuring`."""
-    _tell_of_site(request, admin, who, change(admin.office, who.name, given))
+def add(request: Request, admin: Admin, who: Principal, section: Section, given: Mapping[str, Any]) -> None:
+    """Add a node, destination or notice."""
+    _tell_of_site(request, admin, who, configuring.add(admin.office, who.name, section, given))
 
 
-def drop_node(request: Request, admin: Admin, who: Principal, name: str) -> None:
-    """Take a node away."""
-    _tell_of_site(request, admin, who, configuring.drop_node(admin.office, who.name, name))
+def change(request: Request, admin: Admin, who: Principal, section: Section, given: Mapping[str, Any]) -> None:
+    """Replace the one of its name."""
+    _tell_of_site(request, admin, who, configuring.change(admin.office, who.name, section, given))
 
 
-def drop_destination(request: Request, admin: Admin, who: Principal, name: str) -> None:
-    """Take a destination away."""
-    _tell_of_site(request, admin, who, configuring.drop_destination(admin.office, who.name, name))
+def drop(request: Request, admin: Admin, who: Principal, section: Section, name: str) -> None:
+    """Take one away."""
+    _tell_of_site(request, admin, who, configuring.drop(admin.office, who.name, section, name))
 
 
 def test(request: Request, admin: Admin, who: Principal, name: str) -> Tried:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import Destination, Node
     from orchestrator.domain.notice import Notice
+
+
+Section = Literal["nodes", "destinations", "notices"]
+"""What staff change one by one, each by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from orchestrator.rulebook.compiling import Compiler, operators_of
 from orchestrator.rulebook.procedures import Procedures, compile_procedures
 from orchestrator.rulebook.reading import parse_yaml
 from orchestrator.rulebook.shaping import raise_first, shaped
-from orchestrator.rulebook.sitefile import destination_of, node_of, write_yaml
+from orchestrator.rulebook.sitefile import part_of, write_yaml
 from orchestrator.rulebook.text import ConditionText, RuleText
 from orchestrator.site import FactText
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import Destination, Node
     from orchestrator.domain.fact import Fact
+    from orchestrator.domain.notice import Notice
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.route import Condition, Rule
-    from orchestrator.domain.site import SiteContent
+    from orchestrator.domain.site import Section, SiteContent
 
 __all__ = ["DEFAULT_RULES", "Finding", "YamlRulebook", "default_rules", "parse_yaml"]
 
@@ -105,13 +106,9 @@ class YamlRulebook:
         """Plain values as YAML."""
         return write_yaml(value)
 
-    def node(self, source: Mapping[str, Any]) -> Node:
-        """One node. Raises Refused DESTINATION_INVALID naming the path of the fault."""
-        return node_of(source)
-
-    def destination(self, source: Mapping[str, Any]) -> Destination:
-        """One destination. Raises as `node`."""
-        return destination_of(source, https_only=self._https_only)
+    def part(self, section: Section, source: Mapping[str, Any]) -> Node | Destination | Notice:
+        """One of a section, as the site file writes it. Raises Refused DESTINATION_INVALID naming the path."""
+        return part_of(section, source, https_only=self._https_only)
 
     def facts(self) -> Sequence[FactText]:
         """What conditions can ask for."""

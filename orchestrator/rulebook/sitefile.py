@@ -17,6 +17,8 @@ from orchestrator.rulebook.reading import parse_yaml, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from orchestrator.domain.site import Section
 _AE_TITLE: Final = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$"
 _NAME: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -146,16 +148,15 @@ def _require_distinct(section: str, names: list[str]) -> None:
             raise Refused(Fault.DESTINATION_INVALID, f"{section}[{number}].name: {name} is there twice")
 
 
-def node_of(source: Mapping[str, Any]) -> Node:
-    """One node, as the site file writes it. Raises Refused DESTINATION_INVALID naming the path of the fault."""
-    node = Node(**_shaped(_NodeText, source).model_dump())
-    _require_sound("host", host_fault(node.host))
-    return node
-
-
-def destination_of(source: Mapping[str, Any], *, https_only: bool = False) -> Destination:
-    """One destination, likewise."""
-    return _destination("", _shaped(_DestinationText, source), https_only=https_only)
+def part_of(section: Section, source: Mapping[str, Any], *, https_only: bool = False) -> Node | Destination | Notice:
+    """One node, destination or notice, as the site file writes it. Raises as `parse_site`."""
+    if section == "nodes":
+        node = Node(**_shaped(_NodeText, source).model_dump())
+        _require_sound("host", host_fault(node.host))
+        return node
+    if section == "destinations":
+        return _destination("", _shaped(_DestinationText, source), https_only=https_only)
+    return _notice("", _shaped(_NoticeText, source), https_only=https_only)
 
 
 def _shaped(shape: type[_Shape], source: Any) -> _Shape:

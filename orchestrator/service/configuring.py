@@ -1,9 +1,9 @@
-"""Staff change one node or destination: each change is a version of its own, in force at once; rules stay."""
+"""Staff change one node, destination or notice: each change is a version of its own, in force at once; rules stay."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.domain.errors import Fault, Refused
 from orchestrator.domain.site import SiteContent, version_of
@@ -13,92 +13,65 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from orchestrator.domain.delivery import Destination, Node
-    from orchestrator.domain.site import SiteFile
+    from orchestrator.domain.site import Section, SiteFile
     from orchestrator.service.deciding import Office
+    from orchestrator.site import Part
 
-_Named = TypeVar("_Named", "Node", "Destination")
+_ONE_OF: Final[Mapping[Section, str]] = {"nodes": "node", "destinations": "destination", "notices": "notice"}
+_Parts = dict[str, "Part"]
 
 
-def add_node(office: Office, by: str, source: Mapping[str, Any]) -> SiteFile:
-    """Add a node.
+def add(office: Office, by: str, section: Section, source: Mapping[str, Any]) -> SiteFile:
+    """Add one to a section.
 
     Raises Refused DESTINATION_INVALID naming the path of the fault, WRONG_STATE where its name is taken.
     """
-    return _put_node(office, by, source, is_new=True)
+    one = office.rulebook.part(section, source)
+
+    def added(parts: _Parts) -> _Parts:
+        if one.name in parts:
+            raise Refused(Fault.WRONG_STATE, f"there is a {_ONE_OF[section]} {one.name} already")
+        return {**parts, one.name: one}
+
+    return _change(office, by, section, added, f"{_ONE_OF[section]} {one.name}")
 
 
-def change_node(office: Office, by: str, source: Mapping[str, Any]) -> SiteFile:
-    """Replace the node of its name. Raises as `add_node`, or NOT_FOUND."""
-    return _put_node(office, by, source, is_new=False)
-
-
-def _put_node(office: Office, by: str, source: Mapping[str, Any], *, is_new: bool) -> SiteFile:
-    node = office.rulebook.node(source)
-
-    def put(content: SiteContent) -> SiteContent:
-        return replace(content, nodes=_put(content.nodes, node, is_new=is_new))
-
-    return _change(office, by, put, f"node {node.name}")
-
-
-def drop_node(office: Office, by: str, name: str) -> SiteFile:
-    """Take a node away: it may send no more. Raises Refused NOT_FOUND."""
-    return _change(office, by, lambda c: replace(c, nodes=_dropped(c.nodes, name)), f"node {name} taken away")
-
-
-def add_destination(office: Office, by: str, source: Mapping[str, Any]) -> SiteFile:
-    """Add a destination. Raises as `add_node`."""
-    return _put_destination(office, by, source, is_new=True)
-
-
-def change_destination(office: Office, by: str, source: Mapping[str, Any]) -> SiteFile:
-    """Replace the destination of its name. Raises as `change_node`."""
-    return _put_destination(office, by, source, is_new=False)
-
-
-def _put_destination(office: Office, by: str, source: Mapping[str, Any], *, is_new: bool) -> SiteFile:
-    destination = office.rulebook.destination(source)
-
-    def put(content: SiteContent) -> SiteContent:
-        return replace(content, destinations=_put(content.destinations, destination, is_new=is_new))
-
-    return _change(office, by, put, f"destination {destination.name}")
-
-
-def drop_destination(office: Office, by: str, name: str) -> SiteFile:
-    """Take a destination away. Raises Refused NOT_FOUND, RULE_INVALID where a rule sends to it."""
+def change(office: Office, by: str, section: Section, source: Mapping[str, Any]) -> SiteFile:
+    """Replace the one of its name. Raises Refused DESTINATION_INVALID, NOT_FOUND."""
+    one = office.rulebook.part(section, source)
     return _change(
         office,
         by,
-        lambda content: replace(content, destinations=_dropped(content.destinations, name)),
-        f"destination {name} taken away",
+        section,
+        lambda parts: {**_with(parts, section, one.name), one.name: one},
+        f"{_ONE_OF[section]} {one.name}",
     )
 
 
-def _change(office: Office, by: str, change: Callable[[SiteContent], SiteContent], reason: str) -> SiteFile:
+def drop(office: Office, by: str, section: Section, name: str) -> SiteFile:
+    """Take one away. Raises Refused NOT_FOUND, RULE_INVALID where a rule sends to it."""
+
+    def dropped(parts: _Parts) -> _Parts:
+        return {other: part for other, part in _with(parts, section, name).items() if other != name}
+
+    return _change(office, by, section, dropped, f"{_ONE_OF[section]} {name} taken away")
+
+
+def _with(parts: _Parts, section: Section, name: str) -> _Parts:
+    if name not in parts:
+        raise Refused(Fault.NOT_FOUND, f"there is no {_ONE_OF[section]} {name[:80]}")
+    return parts
+
+
+def _change(office: Office, by: str, section: Section, change: Callable[[_Parts], _Parts], reason: str) -> SiteFile:
     with office.records.transaction() as unit:
         version = unit.site.next_version()
         current = unit.site.current()
-        content = change(current.content if current else SiteContent())
+        content = current.content if current else SiteContent()
+        parts = change({part.name: part for part in getattr(content, section)})
+        changed: dict[str, Any] = {section: tuple(parts.values())}
+        content = replace(content, **changed)
         require_sound(office, content)
         site = version_of(content, version, by, office.clock.now(), reason, activated_by=by)
         unit.site.add(site)
     return site
-
-
-def _put(known: tuple[_Named, ...], one: _Named, *, is_new: bool) -> tuple[_Named, ...]:
-    by_name = {other.name: other for other in known}
-    if is_new and one.name in by_name:
-        raise Refused(Fault.WRONG_STATE, f"there is a {one.name} already")
-    if not is_new and one.name not in by_name:
-        raise Refused(Fault.NOT_FOUND, f"there is no {one.name}")
-    by_name[one.name] = one
-    return tuple(by_name.values())
-
-
-def _dropped(known: tuple[_Named, ...], name: str) -> tuple[_Named, ...]:
-    kept = tuple(other for other in known if other.name != name)
-    if len(kept) == len(known):
-        raise Refused(Fault.NOT_FOUND, f"there is no {name}")
-    return kept

@@ -313,6 +313,26 @@ def test_a_destination_that_a_rule_sends_to_stays(system, admin):
     assert admin.delete("/api/v1/destinations/share").status_code == 204
 
 
+def test_who_is_told_of_what_is_changed_likewise(system, admin):
+    notice = {"name": "ops", "kind": "webhook", "url": "https://ops.example/hook", "events": ["job.failed"]}
+    assert admin.post("/api/v1/notices", json=notice).json()["events"] == ["job.failed"]
+    changed = admin.put("/api/v1/notices/ops", json={**notice, "events": ["job.failed", "alarm.raised"]})
+    assert changed.json()["events"] == ["job.failed", "alarm.raised"]
+    for url in (
+        "http://169.254.169.254/",
+        "http://[::ffff:169.254.169.254]/",
+        "gopher://x/",
+        "https://u@x/",
+        "http://2852039166/",
+    ):
+        refused = admin.put("/api/v1/notices/ops", json={**notice, "url": url})
+        assert (refused.status_code, refused.json()["detail"][:5]) == (422, "url: "), url
+    assert len(admin.get("/api/v1/notices").json()["items"]) == 1
+    assert admin.delete("/api/v1/notices/ops").status_code == 204
+    with system.records.reading() as unit:
+        assert unit.site.current().rules == (rule(),)
+
+
 def test_accounts_and_tokens_are_handed_out_once(web, admin):
     made = admin.post("/api/v1/users", json={"name": "ann", "role": "viewer", "sites": ["north"]}).json()
     browser = web.browser("ann", made["first_password"])

@@ -284,6 +284,17 @@ class DestinationShape(BaseModel):
     quarantined: int
 
 
+class NoticeShape(BaseModel):
+    """A notice, as the site file writes it."""
+
+    name: str
+    kind: str
+    events: list[str]
+    url: str
+    to: list[str]
+    template: str
+
+
 class TriedShape(BaseModel):
     is_well: bool
     detail: str

@@ -1,4 +1,4 @@
-"""Nodes and destinations: read, changed, tried; what waits in quarantine sent again."""
+"""Nodes, destinations and notices: read, changed, tried; what waits in quarantine sent again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from fastapi import APIRouter, Body, Request
 
 from orchestrator.admin import acting
 from orchestrator.admin.access import SiteActor, SiteReader, SiteWriter
-from orchestrator.admin.api.shapes import DestinationShape, NodeShape, Page, TriedShape
+from orchestrator.admin.api.shapes import DestinationShape, NodeShape, NoticeShape, Page, TriedShape
 from orchestrator.admin.context import Admin, Here
 from orchestrator.admin.once import OnceRoute
 from orchestrator.admin.problems import documented
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.service import configuring
 from orchestrator.service.probing import echo_node, probe_destination
 from orchestrator.service.telling import destination_told, node_told
 
@@ -31,21 +30,21 @@ def list_nodes(admin: Here, who: SiteReader) -> dict[str, Any]:
 @router.post("/nodes", response_model=NodeShape, status_code=201, responses=documented(409, 422))
 def add_node(request: Request, admin: Here, who: SiteWriter, node: Written) -> dict[str, Any]:
     """A new node."""
-    acting.put(request, admin, who, configuring.add_node, node)
+    acting.add(request, admin, who, "nodes", node)
     return _named(nodes(admin), str(node["name"]))
 
 
 @router.put("/nodes/{name}", response_model=NodeShape, responses=documented(404, 422))
 def change_node(request: Request, admin: Here, who: SiteWriter, name: str, node: Written) -> dict[str, Any]:
     """The node of this name as it shall be."""
-    acting.put(request, admin, who, configuring.change_node, _as_named(node, name))
+    acting.change(request, admin, who, "nodes", _as_named(node, name))
     return _named(nodes(admin), name)
 
 
 @router.delete("/nodes/{name}", status_code=204, responses=documented(404))
 def drop_node(request: Request, admin: Here, who: SiteWriter, name: str) -> None:
     """Take a node away: it may send no more."""
-    acting.drop_node(request, admin, who, name)
+    acting.drop(request, admin, who, "nodes", name)
 
 
 @router.post("/nodes/{name}/echo", response_model=TriedShape, responses=documented(404))
@@ -63,7 +62,7 @@ def list_destinations(admin: Here, who: SiteReader) -> dict[str, Any]:
 @router.post("/destinations", response_model=DestinationShape, status_code=201, responses=documented(409, 422))
 def add_destination(request: Request, admin: Here, who: SiteWriter, destination: Written) -> dict[str, Any]:
     """A new destination."""
-    acting.put(request, admin, who, configuring.add_destination, destination)
+    acting.add(request, admin, who, "destinations", destination)
     return _named(destinations(admin), str(destination["name"]))
 
 
@@ -72,14 +71,14 @@ def change_destination(
     request: Request, admin: Here, who: SiteWriter, name: str, destination: Written
 ) -> dict[str, Any]:
     """The destination of this name as it shall be."""
-    acting.put(request, admin, who, configuring.change_destination, _as_named(destination, name))
+    acting.change(request, admin, who, "destinations", _as_named(destination, name))
     return _named(destinations(admin), name)
 
 
 @router.delete("/destinations/{name}", status_code=204, responses=documented(404, 422))
 def drop_destination(request: Request, admin: Here, who: SiteWriter, name: str) -> None:
     """Take a destination away; refused while a rule sends to it."""
-    acting.drop_destination(request, admin, who, name)
+    acting.drop(request, admin, who, "destinations", name)
 
 
 @router.post("/destinations/{name}/probe", response_model=TriedShape, responses=documented(404))
@@ -100,11 +99,43 @@ def resume(request: Request, admin: Here, who: SiteActor, name: str) -> dict[str
     return {"resumed": acting.resume(request, admin, who, name)}
 
 
+@router.get("/notices", response_model=Page[NoticeShape])
+def list_notices(admin: Here, who: SiteReader) -> dict[str, Any]:
+    """Who is told of what happens, by webhook or e-mail."""
+    return {"items": _notices(admin), "next": None}
+
+
+@router.post("/notices", response_model=NoticeShape, status_code=201, responses=documented(409, 422))
+def add_notice(request: Request, admin: Here, who: SiteWriter, notice: Written) -> dict[str, Any]:
+    """Somebody else to be told."""
+    acting.add(request, admin, who, "notices", notice)
+    return _named(_notices(admin), str(notice["name"]))
+
+
+@router.put("/notices/{name}", response_model=NoticeShape, responses=documented(404, 422))
+def change_notice(request: Request, admin: Here, who: SiteWriter, name: str, notice: Written) -> dict[str, Any]:
+    """The notice of this name as it shall be."""
+    acting.change(request, admin, who, "notices", _as_named(notice, name))
+    return _named(_notices(admin), name)
+
+
+@router.delete("/notices/{name}", status_code=204, responses=documented(404))
+def drop_notice(request: Request, admin: Here, who: SiteWriter, name: str) -> None:
+    """Tell them no more."""
+    acting.drop(request, admin, who, "notices", name)
+
+
 def nodes(admin: Admin) -> list[dict[str, Any]]:
     """The nodes in force."""
     with admin.records.reading() as unit:
         site = unit.site.current()
     return [node_told(node) for node in site.nodes] if site else []
+
+
+def _notices(admin: Admin) -> list[dict[str, Any]]:
+    with admin.records.reading() as unit:
+        site = unit.site.current()
+    return [asdict(notice) for notice in site.notices] if site else []
 
 
 def destinations(admin: Admin) -> list[dict[str, Any]]:

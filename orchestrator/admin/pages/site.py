@@ -17,7 +17,6 @@ from orchestrator.admin.problems import status_of
 from orchestrator.admin.seeing import seen_deliveries
 from orchestrator.domain.access import Permission
 from orchestrator.domain.errors import Fault, Refused
-from orchestrator.service import configuring
 from orchestrator.service.probing import echo_node, probe_destination
 
 if TYPE_CHECKING:
@@ -81,8 +80,8 @@ def save_node(request: Request, admin: Here, who: SiteWriter, name: str, form: P
     given = _given(form, _NODE)
     is_new = name == _NEW
     try:
-        change = configuring.add_node if is_new else configuring.change_node
-        acting.put(request, admin, who, change, given if is_new else {**given, "name": name})
+        put = acting.add if is_new else acting.change
+        put(request, admin, who, "nodes", given if is_new else {**given, "name": name})
     except Refused as refusal:
         values = _filled({**given, "name": given.get("name", "") if is_new else name}, _NODE)
         status = status_of(refusal)
@@ -93,7 +92,7 @@ def save_node(request: Request, admin: Here, who: SiteWriter, name: str, form: P
 @router.post("/nodes/{name}/delete")
 def drop_node(request: Request, admin: Here, who: SiteWriter, name: str) -> Response:
     """Take it away."""
-    acting.drop_node(request, admin, who, name)
+    acting.drop(request, admin, who, "nodes", name)
     return go_to(request, "/nodes")
 
 
@@ -128,8 +127,8 @@ def save_destination(request: Request, admin: Here, who: SiteWriter, name: str, 
     if not is_new:
         given = {**given, "name": name, "patient_systems": _named(destinations(admin), name)["patient_systems"]}
     try:
-        change = configuring.add_destination if is_new else configuring.change_destination
-        acting.put(request, admin, who, change, given)
+        put = acting.add if is_new else acting.change
+        put(request, admin, who, "destinations", given)
     except Refused as refusal:
         return render(
             request,
@@ -148,7 +147,7 @@ def save_destination(request: Request, admin: Here, who: SiteWriter, name: str, 
 @router.post("/destinations/{name}/delete")
 def drop_destination(request: Request, admin: Here, who: SiteWriter, name: str) -> Response:
     """Take it away; refused while a rule sends there."""
-    acting.drop_destination(request, admin, who, name)
+    acting.drop(request, admin, who, "destinations", name)
     return go_to(request, "/destinations")
 
 
