@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from orchestrator.admin.access import API
@@ -34,7 +35,7 @@ _log = logging.getLogger("tendon.admin")
 
 def application(admin: Admin, monitors: Sequence[Route]) -> FastAPI:
     """The ASGI application, with the routes that monitors ask."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, generate_unique_id_function=_operation_id)
     app.state.admin = admin
     app.router.routes.extend(monitors)
     api = APIRouter(prefix=API)
@@ -75,6 +76,11 @@ def _answer_errors(app: FastAPI) -> None:
         _log.error("a request failed: %s", where(error))
         told = Broken(Fault.REQUEST_FAILED)
         return problem_answer(told) if _is_api(request) else error_page(request, admin_of(request), told)
+
+
+def _operation_id(route: APIRoute) -> str:
+    """What clients made from the description call it, for instance jobs_retry."""
+    return "_".join([*map(str, route.tags), route.name])
 
 
 def _is_api(request: Request) -> bool:

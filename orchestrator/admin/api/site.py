@@ -17,7 +17,7 @@ from orchestrator.domain.errors import Fault, Refused
 from orchestrator.service.probing import echo_node, probe_destination
 from orchestrator.service.telling import destination_told, node_told
 
-router = APIRouter(route_class=OnceRoute, tags=["nodes and destinations"])
+router = APIRouter(route_class=OnceRoute, tags=["site"])
 Written = Annotated[dict[str, Any], Body(description="as the site file writes it; what is not given is as there")]
 
 
