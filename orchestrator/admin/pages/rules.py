@@ -46,7 +46,7 @@ def overview(request: Request, admin: Here, who: RuleReader) -> Response:
         versions = unit.site.page(_VERSIONS)
     number = site.version if site else None
     told = [version_told(version, is_current=version.version == number) for version in versions]
-    rules = [(rule, admin.rulebook.write(rule.get("when", {}))) for rule in site.rules] if site else []
+    rules = site.rules if site else ()
     return render(request, admin, "rules.html", who, rules=rules, versions=told, number=number)
 
 
