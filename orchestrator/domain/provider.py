@@ -52,14 +52,14 @@ class SignIn:
     """A sign-in begun at the provider, kept by the digest of its state.
 
     `browser` is the digest of what only the browser that began it can show. Where `session` is the digest of a session,
-    the person there shows again who he is. `to` is the page that is wanted.
+    the person there shows again who he is. `page` is the path of the page that is wanted.
     """
 
     digest: str
     browser: str
     nonce: str
     verifier: str
-    to: str
+    page: str
     begun_at: datetime
     session: str = ""
 
