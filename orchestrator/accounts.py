@@ -171,8 +171,8 @@ class Provider(Protocol):
     """The identity provider (OpenID Connect, authorization code flow with PKCE)."""
 
     @property
-    def host(self) -> str:
-        """Its host, by which people recognise it."""
+    def issuer(self) -> str:
+        """The URL by which it is known."""
 
     def begin(self, ticket: Ticket, *, again: bool) -> str:
         """The URL that the browser goes to. With `again` the person has to show anew who he is.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator import shipped
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.domain.health import works
+from orchestrator.domain.provider import CALLBACK, Grant, Policy
 from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due, settle_questions
 from orchestrator.service import deciding
@@ -23,6 +24,8 @@ from orchestrator.service.announcing import Crier, announce_ready
 from orchestrator.service.checking import clock_health, database_health, recorder_health, storage_health
 from orchestrator.service.counting import Census, count_at, is_counting, nodes_due
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
+from orchestrator.service.enrolling import known_role
+from orchestrator.service.federating import Federation
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.posting import Post, forget_told, notices_due, post_to
@@ -114,7 +117,27 @@ class System:
         """What letting somebody in needs."""
         from orchestrator.passwords import Argon2Passwords
 
-        return Door(self.records, self.clock, Argon2Passwords())
+        return Door(self.records, self.clock, Argon2Passwords(), takes_passwords=self.settings.local_accounts)
+
+    @cached_property
+    def federation(self) -> Federation | None:
+        """What coming in by the identity provider needs, where there is one."""
+        given = self.settings
+        if not given.oidc_issuer:
+            return None
+        from orchestrator.outgoing.provider import Client, OpenIdProvider
+
+        client = Client(
+            issuer=given.oidc_issuer,
+            id=given.oidc_client_id,
+            secret=given.oidc_client_secret,
+            callback=f"{given.public_url}{CALLBACK}",
+            groups_claim=given.oidc_groups_claim,
+            acrs=given.oidc_acrs,
+        )
+        grants = [Grant(group=group, role=known_role(role), sites=sites) for group, role, sites in given.oidc_roles]
+        policy = Policy(grants=tuple(grants), groups_claim=given.oidc_groups_claim, acrs=given.oidc_acrs)
+        return Federation(self.door, OpenIdProvider(client), policy)
 
     @property
     def office(self) -> deciding.Office:
@@ -160,6 +183,8 @@ class System:
             staff=self.staff(),
             prober=self._prober(),
             replayer=ReplayApart(as_environment(self.settings), self.settings.data_dir / "replay"),
+            federation=self.federation,
+            public_url=self.settings.public_url,
         )
 
     def _prober(self) -> Prober:

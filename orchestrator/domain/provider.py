@@ -8,7 +8,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.domain.access import Account, provided_name
+from orchestrator.domain.access import provided_name
 from orchestrator.domain.errors import Fault, Refused
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ LEEWAY: Final = timedelta(seconds=60)
 """By so much the clocks of provider and installation may differ."""
 SIGN_IN_WITHIN: Final = timedelta(minutes=10)
 """For so long after it was begun, a sign-in at the provider can be finished."""
-MOST_AUDIENCES: Final = 16
+CALLBACK: Final = "/oidc/callback"
+"""The path that the provider sends browsers back to."""
+_MOST_AUDIENCES: Final = 16
 _STRONGEST_FIRST: Final[tuple[Role, ...]] = ("admin", "operator", "radiologist", "auditor", "viewer")
 _LONGEST_SUBJECT: Final = 255
 _NAMED_BY: Final = ("preferred_username", "email", "sub")
@@ -78,7 +80,7 @@ def claims_fault(claims: Mapping[str, Any], *, issuer: str, client_id: str, nonc
     is_party_due = len(audience) > 1 or "azp" in claims
     for is_wrong, why in (
         (claims.get("iss") != issuer, "is of another issuer"),
-        (client_id not in audience or len(audience) > MOST_AUDIENCES, "is meant for others"),
+        (client_id not in audience or len(audience) > _MOST_AUDIENCES, "is meant for others"),
         (is_party_due and claims.get("azp") != client_id, "was asked for by others"),
         (not nonce or claims.get("nonce") != nonce, "is not of this sign-in"),
         (expires is None or at >= expires + leeway, "has expired"),
@@ -116,13 +118,6 @@ def standing_of(claims: Mapping[str, Any], policy: Policy) -> tuple[Role, tuple[
         if limits:
             return role, tuple(sorted({site for sites in limits for site in sites})) if all(limits) else ()
     raise Refused(Fault.NOT_ALLOWED, "none of the groups that the identity provider names may come in here")
-
-
-def account_of(claims: Mapping[str, Any], policy: Policy, now: datetime) -> Account:
-    """The account that somebody new is given. Raises Refused NOT_ALLOWED."""
-    role, sites = standing_of(claims, policy)
-    issuer, subject = str(claims["iss"]), str(claims["sub"])
-    return Account(name=name_of(claims), role=role, sites=sites, created_at=now, issuer=issuer, subject=subject)
 
 
 def name_of(claims: Mapping[str, Any], *, is_taken: bool = False) -> str:

@@ -114,9 +114,9 @@ class OpenIdProvider:
         self._keys = _Kept(self._fetch_keys, monotonic)
 
     @property
-    def host(self) -> str:
-        """Its host, by which people recognise it."""
-        return urlsplit(self._client.issuer).hostname or ""
+    def issuer(self) -> str:
+        """The URL by which it is known."""
+        return self._client.issuer
 
     def begin(self, ticket: Ticket, *, again: bool) -> str:
         """The URL that the browser goes to. Raises Transient PROVIDER_FAILED."""
