@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode
 from typing import TYPE_CHECKING, Any, Final
 
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, JWKRegistry, RSAKey
+from joserfc.jwk import JWKRegistry
 from joserfc.jws import JWSRegistry, deserialize_compact, extract_compact
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ def _sound(given: Sequence[object]) -> Iterator[Key]:
         if not isinstance(one, dict) or one.get("kty") not in SIGNED_BY.values() or one.get("use", "sig") != "sig":
             continue
         try:
-            key = JWKRegistry.import_key({name: one[name] for name in one if isinstance(one[name], str)})
-            is_long = not isinstance(key, RSAKey) or key.public_key.key_size >= _SHORTEST_RSA
+            if one["kty"] == "EC" or _bits(one["n"]) >= _SHORTEST_RSA:
+                yield JWKRegistry.import_key({name: value for name, value in one.items() if isinstance(value, str)})
         except (JoseError, ValueError, TypeError, KeyError):
             continue
-        if is_long and isinstance(key, RSAKey | ECKey):
-            yield key
+
+
+def _bits(modulus: str) -> int:
+    return int.from_bytes(urlsafe_b64decode(f"{modulus}==")).bit_length()
 
 
 def claims_of(token: object, keys: Sequence[Key]) -> Mapping[str, Any]:
