@@ -42,6 +42,7 @@ class IdProvider:
     asked: list[str] = field(default_factory=list)
     shown_at: float | None = None
     """When the person has shown who he is; without it, now."""
+    now: Callable[[], float] = time.time
 
     @property
     def issuer(self) -> str:
@@ -64,7 +65,7 @@ class IdProvider:
         return jws.serialize_compact(protected, json.dumps(claims), key, algorithms=[protected["alg"]])
 
     def token_for(self, asked: Mapping[str, str]) -> str:
-        now = time.time()
+        now = self.now()
         claims = {
             "iss": self.issuer,
             "aud": CLIENT,
