@@ -87,7 +87,7 @@ class _Kept(Generic[Document]):
             try:
                 document = self._fetch()
             except Transient as failure:
-                self._failed = (now, failure)
+                self._failed = (self._monotonic(), failure)
                 raise
             self._kept, self._failed = (now, document), None
             return document

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.accounts import Provider
-    from orchestrator.domain.access import Principal
+    from orchestrator.domain.access import Principal, Role
     from orchestrator.domain.provider import Policy
     from orchestrator.ports import Unit
     from orchestrator.service.signing import Door
@@ -126,7 +126,7 @@ def _require_same(begun: SignIn, claims: Mapping[str, Any], who: Principal | Non
 
 def _admitted(federation: Federation, claims: Mapping[str, Any]) -> tuple[Account, bool]:
     """The account as the claims say that it is now, and whether it is another than before."""
-    role, sites = standing_of(claims, federation.policy)
+    role, sites = _standing(federation, claims)
     now = federation.door.clock.now()
     with federation.door.records.transaction() as unit:
         known, name = _known(unit, claims), _name(unit, claims)
@@ -146,6 +146,16 @@ def _admitted(federation: Federation, claims: Mapping[str, Any]) -> tuple[Accoun
         unit.sessions.end_all_of(name)
         unit.audit.add(audit.done_by(_BY, audit.ACCOUNT_CHANGED, now, subject=name, reason=role))
     return account, True
+
+
+def _standing(federation: Federation, claims: Mapping[str, Any]) -> tuple[Role, tuple[str, ...]]:
+    """Role and sites; who has none any more is signed out everywhere. Raises Refused NOT_ALLOWED."""
+    try:
+        return standing_of(claims, federation.policy)
+    except Refused:
+        with federation.door.records.transaction() as unit:
+            unit.sessions.end_all_of(_name(unit, claims))
+        raise
 
 
 def _known(unit: Unit, claims: Mapping[str, Any]) -> Account | None:

@@ -18,11 +18,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
+from hypothesis import given
+from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import RSAKey
 
 from orchestrator.accounts import Ticket
 from orchestrator.domain.errors import Fault, Refused, TendonError, Transient
+from orchestrator.outgoing.idtoken import TokenError, claims_of, keys_of
 from orchestrator.outgoing.provider import MOST_BYTES, Client, OpenIdProvider
 from tests.dicom_peers import free_port
 from tests.servers.provider import CLIENT, EC, RSA, SECRET, id_provider
@@ -254,6 +257,41 @@ def test_a_provider_that_is_down_is_told_and_not_asked_again_at_once():
         there.bodies = {}
         moment[0] += 11
         assert provider.begin(TICKET, again=False)
+
+
+def test_a_provider_that_is_slow_to_fail_is_not_asked_again_at_once_either(there):
+    moment, asked = [0.0], []
+
+    def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        moment[0] += 10
+        raise OSError
+
+    provider = opened(there, resolve=resolve, monotonic=lambda: moment[0])
+    for _ in range(3):
+        with pytest.raises(Transient, match="host is not known"):
+            provider.begin(TICKET, again=False)
+    assert len(asked) == 1
+
+
+KEYS = keys_of({"keys": [key.as_dict(private=False) for key in (RSA, EC)]})
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3))
+HEADERS = st.dictionaries(st.sampled_from(["alg", "kid", "crit", "b64", "jwk", "typ"]), JSON | st.just("RS256"))
+
+
+@given(HEADERS, st.binary(max_size=50), st.binary(max_size=300))
+def test_no_header_makes_a_token_of_what_nobody_signed(header, body, signature):
+    parts = (json.dumps(header).encode(), body, signature)
+    token = ".".join(urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+    with pytest.raises(TokenError):
+        claims_of(token, KEYS)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["kty", "n", "e", "crv", "x", "y", "use", "kid"]), JSON), max_size=3))
+def test_keys_that_are_none_are_left_out(given_keys):
+    kinds = [{**key, "kty": kind} for key in given_keys for kind in ("RSA", "EC", "oct")]
+    assert keys_of({"keys": kinds}) == ()
+    assert len(keys_of({"keys": [*kinds, EC.as_dict(private=False)]})) == 1
 
 
 @pytest.mark.parametrize(

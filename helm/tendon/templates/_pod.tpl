@@ -191,4 +191,8 @@ topologySpreadConstraints:
 - secret:
     name: {{ .root.Values.notices.secretName }}
 {{- end }}
+{{- if and (eq .component "admin") .root.Values.signIn.secretName }}
+- secret:
+    name: {{ .root.Values.signIn.secretName }}
+{{- end }}
 {{- end -}}
