@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import RSAKey
@@ -287,6 +287,7 @@ def test_no_header_makes_a_token_of_what_nobody_signed(header, body, signature):
         claims_of(token, KEYS)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.dictionaries(st.sampled_from(["kty", "n", "e", "crv", "x", "y", "use", "kid"]), JSON), max_size=3))
 def test_keys_that_are_none_are_left_out(given_keys):
     kinds = [{**key, "kty": kind} for key in given_keys for kind in ("RSA", "EC", "oct")]
