@@ -122,21 +122,21 @@ class System:
     @cached_property
     def federation(self) -> Federation | None:
         """What coming in by the identity provider needs, where there is one."""
-        given = self.settings
-        if not given.oidc_issuer:
+        given = self.settings.oidc
+        if not given.issuer:
             return None
         from orchestrator.outgoing.provider import Client, OpenIdProvider
 
         client = Client(
-            issuer=given.oidc_issuer,
-            id=given.oidc_client_id,
-            secret=given.oidc_client_secret,
-            callback=f"{given.public_url}{CALLBACK}",
-            groups_claim=given.oidc_groups_claim,
-            acrs=given.oidc_acrs,
+            issuer=given.issuer,
+            id=given.client_id,
+            secret=given.client_secret,
+            callback=f"{self.settings.public_url}{CALLBACK}",
+            groups_claim=given.groups_claim,
+            acrs=given.acrs,
         )
-        grants = [Grant(group=group, role=known_role(role), sites=sites) for group, role, sites in given.oidc_roles]
-        policy = Policy(grants=tuple(grants), groups_claim=given.oidc_groups_claim, acrs=given.oidc_acrs)
+        grants = [Grant(group=group, role=known_role(role), sites=sites) for group, role, sites in given.roles]
+        policy = Policy(grants=tuple(grants), groups_claim=given.groups_claim, acrs=given.acrs)
         return Federation(self.door, OpenIdProvider(client), policy)
 
     @property

@@ -31,6 +31,21 @@ class InvalidSettingError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """The identity provider, and what its groups may do."""
+
+    issuer: str
+    """Empty: there is no provider."""
+    client_id: str
+    client_secret: str
+    groups_claim: str
+    roles: tuple[tuple[str, str, tuple[str, ...]], ...]
+    """Group, role, and the sites it is for; without sites: every site."""
+    acrs: tuple[str, ...]
+    """Authentication context classes of which the provider must have fulfilled one; none: it decides."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a site decides before start. `origins` says where each value came from."""
 
@@ -74,15 +89,7 @@ class Settings:
     mail_from: str
     public_url: str
     """Where browsers reach the pages; empty: not said."""
-    oidc_issuer: str
-    """The identity provider; empty: there is none."""
-    oidc_client_id: str
-    oidc_client_secret: str
-    oidc_groups_claim: str
-    oidc_roles: tuple[tuple[str, str, tuple[str, ...]], ...]
-    """Group of the provider, role, and the sites it is for; without sites: every site."""
-    oidc_acrs: tuple[str, ...]
-    """Authentication context classes of which the provider must have fulfilled one; none: it decides."""
+    oidc: OidcSettings
     local_accounts: bool
     """Whether people may sign in by a password kept here."""
     installation: str
@@ -157,17 +164,23 @@ def _read(source: _Source) -> Settings:
         smtp_url=source.parsed("SMTP_URL", "", _smtp_url),
         mail_from=source.parsed("MAIL_FROM", "", _mailbox),
         public_url=source.parsed("PUBLIC_URL", "", lambda text: _reached_safely(text.removesuffix("/"), path=False)),
-        oidc_issuer=source.parsed("OIDC_ISSUER", "", _reached_safely),
-        oidc_client_id=source.text("OIDC_CLIENT_ID", ""),
-        oidc_client_secret=source.text("OIDC_CLIENT_SECRET", ""),
-        oidc_groups_claim=source.text("OIDC_GROUPS_CLAIM", "groups"),
-        oidc_roles=source.parsed("OIDC_ROLES", "", _roles_of_groups),
-        oidc_acrs=source.parsed("OIDC_ACR", "", lambda text: _listed(text, ",")),
+        oidc=_read_oidc(source),
         local_accounts=source.parsed("LOCAL_ACCOUNTS", "true", _yes_or_no),
         installation=source.text("INSTALLATION", ""),
         environment=source.parsed("ENVIRONMENT", "production", _environment),
         origins=source.origins,
         unknown=source.unknown(),
+    )
+
+
+def _read_oidc(source: _Source) -> OidcSettings:
+    return OidcSettings(
+        issuer=source.parsed("OIDC_ISSUER", "", _reached_safely),
+        client_id=source.text("OIDC_CLIENT_ID", ""),
+        client_secret=source.text("OIDC_CLIENT_SECRET", ""),
+        groups_claim=source.text("OIDC_GROUPS_CLAIM", "groups"),
+        roles=source.parsed("OIDC_ROLES", "", _roles_of_groups),
+        acrs=source.parsed("OIDC_ACR", "", lambda text: _listed(text, ",")),
     )
 
 
@@ -349,14 +362,14 @@ def _listed(text: str, separator: str) -> tuple[str, ...]:
 
 def _require_whole_provider(site: Settings) -> None:
     """Raise InvalidSettingError where the provider is named in part, or is the only way in and is not there."""
-    if not site.oidc_issuer:
+    if not site.oidc.issuer:
         if not site.local_accounts:
             raise InvalidSettingError("TENDON_LOCAL_ACCOUNTS must be true where TENDON_OIDC_ISSUER names no provider")
         return
     for name, value in (
-        ("OIDC_CLIENT_ID", site.oidc_client_id),
-        ("OIDC_CLIENT_SECRET", site.oidc_client_secret),
-        ("OIDC_ROLES", site.oidc_roles),
+        ("OIDC_CLIENT_ID", site.oidc.client_id),
+        ("OIDC_CLIENT_SECRET", site.oidc.client_secret),
+        ("OIDC_ROLES", site.oidc.roles),
         ("PUBLIC_URL", site.public_url),
     ):
         if not value:

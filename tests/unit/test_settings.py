@@ -221,15 +221,15 @@ PROVIDER = {
 
 def test_an_identity_provider_gives_roles_to_groups():
     settings = load({**PROVIDER, "TENDON_OIDC_ACR": "mfa, phr", "TENDON_LOCAL_ACCOUNTS": "false"})
-    assert settings.oidc_roles == (
+    assert settings.oidc.roles == (
         ("Radiology North", "radiologist", ("north", "south")),
         ("CN=pacs admins", "admin", ()),
     )
-    assert (settings.oidc_groups_claim, settings.oidc_acrs) == ("groups", ("mfa", "phr"))
+    assert (settings.oidc.groups_claim, settings.oidc.acrs) == ("groups", ("mfa", "phr"))
     assert (settings.public_url, settings.local_accounts) == ("https://tendon.example:8443", False)
-    assert load({**PROVIDER, "TENDON_OIDC_ISSUER": "http://localhost:1"}).oidc_issuer == "http://localhost:1"
+    assert load({**PROVIDER, "TENDON_OIDC_ISSUER": "http://localhost:1"}).oidc.issuer == "http://localhost:1"
     every = ",".join(f"{role}s={role}" for role in ROLES)
-    assert [role for _, role, _ in load({**PROVIDER, "TENDON_OIDC_ROLES": every}).oidc_roles] == list(ROLES)
+    assert [role for _, role, _ in load({**PROVIDER, "TENDON_OIDC_ROLES": every}).oidc.roles] == list(ROLES)
 
 
 @pytest.mark.parametrize("name", [name for name in PROVIDER if name != "TENDON_OIDC_ISSUER"])
