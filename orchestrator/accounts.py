@@ -1,14 +1,16 @@
-"""Ports for who may come in: accounts, their sessions at browsers, the tokens of programs, and their passwords."""
+"""Ports for who may come in: accounts, sessions at browsers, tokens of programs, passwords, the identity provider."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from orchestrator.domain.access import Account, Session, Token
+    from orchestrator.domain.provider import SignIn
 
 
 class Accounts(Protocol):
@@ -80,6 +82,19 @@ class Tokens(Protocol):
         """Tokens of an account, the newest first."""
 
 
+class SignIns(Protocol):
+    """What was begun at the identity provider."""
+
+    def add(self, sign_in: SignIn) -> None:
+        """Keep what is begun."""
+
+    def take(self, digest: str) -> SignIn | None:
+        """What was begun with this state, given out once: it is not kept any longer."""
+
+    def forget(self, before: datetime) -> None:
+        """Forget what was begun before then."""
+
+
 class Answers(Protocol):
     """What was answered to requests that carry an idempotency key."""
 
@@ -94,6 +109,30 @@ class Answers(Protocol):
 
     def forget(self, before: datetime) -> None:
         """Forget what was asked before then."""
+
+
+class People(Protocol):
+    """Who may come in, within one transaction."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """Who may sign in."""
+
+    @property
+    def sessions(self) -> Sessions:
+        """Who is signed in."""
+
+    @property
+    def sign_ins(self) -> SignIns:
+        """What was begun at the identity provider."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """How programs come in."""
+
+    @property
+    def answers(self) -> Answers:
+        """What was answered to requests that carry a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +156,32 @@ class Passwords(Protocol):
 
     def weakness(self, password: str, name: str) -> str:
         """Why the password of this account would be guessed; empty where it would not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What is asked of the provider for one sign-in; all three are secrets that nobody guesses."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+
+class Provider(Protocol):
+    """The identity provider (OpenID Connect, authorization code flow with PKCE)."""
+
+    @property
+    def issuer(self) -> str:
+        """The URL by which it is known."""
+
+    def begin(self, ticket: Ticket, *, again: bool) -> str:
+        """The URL that the browser goes to. With `again` the person has to show anew who he is.
+
+        Raises Transient PROVIDER_FAILED.
+        """
+
+    def finish(self, code: str, *, nonce: str, verifier: str, now: datetime) -> Mapping[str, Any]:
+        """The claims of the id token that the code is exchanged for, all checked.
+
+        Raises Refused PROVIDER_FAILED where they are not right, Transient PROVIDER_FAILED where it does not answer.
+        """

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from orchestrator.accounts import People
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from orchestrator.accounts import Accounts, Answers, Sessions, Tokens
     from orchestrator.counts import Counts
     from orchestrator.domain.circuit import Circuit
     from orchestrator.domain.delivery import Delivery, Destination, Errand, Output, OutputKind
@@ -412,7 +413,7 @@ class Deliveries(Protocol):
         """Keep a circuit's new state; False, and nothing is kept, when it is no longer as it was seen."""
 
 
-class Unit(Protocol):
+class Unit(People, Protocol):
     """One transaction over all records."""
 
     @property
@@ -456,24 +457,8 @@ class Unit(Protocol):
         """What was done and refused."""
 
     @property
-    def accounts(self) -> Accounts:
-        """Who may sign in."""
-
-    @property
-    def sessions(self) -> Sessions:
-        """Who is signed in."""
-
-    @property
-    def tokens(self) -> Tokens:
-        """How programs come in."""
-
-    @property
     def lists(self) -> Lists:
         """What staff look through."""
-
-    @property
-    def answers(self) -> Answers:
-        """What was answered to requests that carry a key."""
 
     @property
     def counts(self) -> Counts:

@@ -19,6 +19,9 @@ _PREFIX: Final = "TENDON_"
 _AE_TITLE_LENGTH: Final = 16
 _LAST_PORT: Final = 65535
 _SHORTEST_SECRET: Final = 16
+_ROLES: Final = ("viewer", "radiologist", "operator", "admin", "auditor")
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_GROUP: Final = re.compile(r"(?P<group>[^,]+)=(?P<role>[a-z]+)(@(?P<sites>[^,=@]+))?")
 _MAILBOX: Final = re.compile(r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 
 Value = TypeVar("Value")
@@ -26,6 +29,21 @@ Value = TypeVar("Value")
 
 class InvalidSettingError(ValueError):
     """A setting cannot be what it is set to; the text names it and says what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """The identity provider, and what its groups may do."""
+
+    issuer: str
+    """Empty: there is no provider."""
+    client_id: str
+    client_secret: str
+    groups_claim: str
+    roles: tuple[tuple[str, str, tuple[str, ...]], ...]
+    """Group, role, and the sites it is for; without sites: every site."""
+    acrs: tuple[str, ...]
+    """Authentication context classes of which the provider must have fulfilled one; none: it decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,11 @@ class Settings:
     smtp_url: str
     """The mail server of notices; empty: there is none."""
     mail_from: str
+    public_url: str
+    """Where browsers reach the pages; empty: not said."""
+    oidc: OidcSettings
+    local_accounts: bool
+    """Whether people may sign in by a password kept here."""
     installation: str
     environment: str
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -113,6 +136,12 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
     """Read the settings; `overrides` come before the environment. Raises InvalidSettingError."""
     given = os.environ if environment is None else environment  # noqa: TID251 - settings are read here
     source = _Source({**given, **(overrides or {})})
+    site = _read(source)
+    _require_whole_provider(site)
+    return site
+
+
+def _read(source: _Source) -> Settings:
     data_dir = Path(source.text("DATA_DIR", "tendon-data")).absolute()
     certificate, key = _tls(source)
     return Settings(
@@ -140,6 +169,9 @@ def load(environment: Mapping[str, str] | None = None, overrides: Mapping[str, s
         rule_approval=source.parsed("RULE_APPROVAL", "false", _yes_or_no),
         https_only=source.parsed("HTTPS_ONLY", "false", _yes_or_no),
         **_telling(source),
+        public_url=source.parsed("PUBLIC_URL", "", lambda text: _reached_safely(text.removesuffix("/"), path=False)),
+        oidc=_read_oidc(source),
+        local_accounts=source.parsed("LOCAL_ACCOUNTS", "true", _yes_or_no),
         installation=source.text("INSTALLATION", ""),
         environment=source.parsed("ENVIRONMENT", "production", _environment),
         origins=source.origins,
@@ -166,6 +198,17 @@ def _telling(source: _Source) -> dict[str, Any]:
         "smtp_url": source.parsed("SMTP_URL", "", _smtp_url),
         "mail_from": source.parsed("MAIL_FROM", "", _mailbox),
     }
+
+
+def _read_oidc(source: _Source) -> OidcSettings:
+    return OidcSettings(
+        issuer=source.parsed("OIDC_ISSUER", "", _reached_safely),
+        client_id=source.text("OIDC_CLIENT_ID", ""),
+        client_secret=source.text("OIDC_CLIENT_SECRET", ""),
+        groups_claim=source.text("OIDC_GROUPS_CLAIM", "groups"),
+        roles=source.parsed("OIDC_ROLES", "", _roles_of_groups),
+        acrs=source.parsed("OIDC_ACR", "", lambda text: _listed(text, ",")),
+    )
 
 
 def load_of_installation() -> Settings:
@@ -326,6 +369,57 @@ def _mailbox(text: str) -> str:
     if text and not _MAILBOX.fullmatch(text):
         raise ValueError("must be a mailbox such as tendon@hospital.example")
     return text
+
+
+def _reached_safely(text: str, *, path: bool = True) -> str:
+    """A URL by https, or by http on this machine; without a path where there may be none."""
+    try:
+        parts = urlsplit(text)
+        is_whole = bool(parts.hostname) and (parts.port or 1) and parts.username is None and not parts.query
+    except ValueError:
+        is_whole = False
+    if not text:
+        return ""
+    is_safe = is_whole and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK))
+    if not is_safe or parts.fragment or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be a URL that begins with https:// and has neither user nor query")
+    if parts.path and not path:
+        raise ValueError("must be a URL without a path")
+    return text
+
+
+def _roles_of_groups(text: str) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """`group=role` or `group=role@site+site`, separated by commas; a group may hold spaces and =."""
+    found = []
+    for part in _listed(text, ","):
+        entry = _GROUP.fullmatch(part)
+        if entry is None or entry["role"] not in _ROLES:
+            raise ValueError(f"must be GROUP=ROLE or GROUP=ROLE@SITE+SITE, with commas between; {part[:64]!r} is not")
+        found.append((entry["group"].strip(), entry["role"], _listed(entry["sites"] or "", "+")))
+    groups = [group for group, _, _ in found]
+    if len(set(groups)) < len(groups) or "" in groups:
+        raise ValueError("must name each group once")
+    return tuple(found)
+
+
+def _listed(text: str, separator: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(separator) if part.strip())
+
+
+def _require_whole_provider(site: Settings) -> None:
+    """Raise InvalidSettingError where the provider is named in part, or is the only way in and is not there."""
+    if not site.oidc.issuer:
+        if not site.local_accounts:
+            raise InvalidSettingError("TENDON_LOCAL_ACCOUNTS must be true where TENDON_OIDC_ISSUER names no provider")
+        return
+    for name, value in (
+        ("OIDC_CLIENT_ID", site.oidc.client_id),
+        ("OIDC_CLIENT_SECRET", site.oidc.client_secret),
+        ("OIDC_ROLES", site.oidc.roles),
+        ("PUBLIC_URL", site.public_url),
+    ):
+        if not value:
+            raise InvalidSettingError(f"{_PREFIX}{name} must be set where TENDON_OIDC_ISSUER is")
 
 
 def time_zone_name(text: str) -> str:

@@ -17,9 +17,11 @@ from orchestrator.assembly import RandomIdentifiers
 from orchestrator.dicom.specimen import specimen
 from orchestrator.domain.access import ROLES, Permission, Principal
 from orchestrator.domain.errors import Fault, Transient
+from orchestrator.domain.provider import Policy
 from orchestrator.domain.trial import tally
 from orchestrator.service.deciding import Office
 from orchestrator.service.enrolling import add_account, make_token
+from orchestrator.service.federating import Federation
 from orchestrator.service.probing import Prober
 from orchestrator.service.replaying import replay, seconds_of_jobs
 from orchestrator.service.signing import Door
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from orchestrator.accounts import Provider
     from orchestrator.domain.site import SiteContent
     from tests.fakes.system import FakeSystem
 
@@ -42,11 +45,17 @@ SECRET = "four words of chance"
 
 @dataclass
 class Web:
-    """The application over a fake system. `answers`: addresses (host, port) of nodes that answer C-ECHO."""
+    """The application over a fake system. `answers`: addresses (host, port) of nodes that answer C-ECHO.
+
+    `provider` signs people in too, who may do what `policy` says.
+    """
 
     system: FakeSystem
     needs_approval: bool = False
     answers: set[tuple[str, int]] = field(default_factory=set)
+    provider: Provider | None = None
+    policy: Policy = field(default_factory=lambda: Policy(grants=()))
+    takes_passwords: bool = True
 
     def __post_init__(self) -> None:
         for role in ROLES:
@@ -54,7 +63,7 @@ class Web:
 
     @cached_property
     def door(self) -> Door:
-        return Door(self.system.records, self.system.clock, PlainPasswords())
+        return Door(self.system.records, self.system.clock, PlainPasswords(), self.takes_passwords)
 
     @cached_property
     def admin(self) -> Admin:
@@ -82,6 +91,7 @@ class Web:
                 lambda: specimen("hospital"),
             ),
             replayer=self._replay,
+            federation=Federation(self.door, self.provider, self.policy) if self.provider else None,
         )
 
     def _echo(self, host: str, port: int, ae_title: str) -> None:

@@ -12,6 +12,7 @@ from orchestrator.admin.noting import Notes
 if TYPE_CHECKING:
     from orchestrator.ports import Clock, Identifiers, Objects, Records
     from orchestrator.service.deciding import Office
+    from orchestrator.service.federating import Federation
     from orchestrator.service.probing import Prober
     from orchestrator.service.routing import Router
     from orchestrator.service.signing import Door
@@ -38,6 +39,8 @@ class Admin:
     staff: Staff
     prober: Prober
     replayer: Replayer
+    federation: Federation | None = None
+    public_url: str = ""
     notes: Notes = field(default_factory=Notes)
 
 

@@ -21,6 +21,7 @@ _RETRY_AFTER_S: Final = 5
 _STATUS: Final[Mapping[Fault, int]] = {
     Fault.NOT_SIGNED_IN: 401,
     Fault.SIGN_IN_FAILED: 401,
+    Fault.PROVIDER_FAILED: 401,
     Fault.SIGN_IN_THROTTLED: 429,
     Fault.NOT_ALLOWED: 403,
     Fault.REQUEST_FORGED: 403,

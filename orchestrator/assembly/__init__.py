@@ -17,6 +17,7 @@ from orchestrator import shipped
 from orchestrator.domain.errors import Broken, Fault
 from orchestrator.domain.exposure import Precautions, bind_dicom, bind_pages, may_administer, may_receive
 from orchestrator.domain.health import works
+from orchestrator.domain.provider import CALLBACK, Grant, Policy
 from orchestrator.recorder import RecorderProcess
 from orchestrator.rounds import Couriers, Duty, Rounds, route_due, settle_questions
 from orchestrator.service import deciding
@@ -30,6 +31,8 @@ from orchestrator.service.checking import (
 )
 from orchestrator.service.counting import Census, count_at, is_counting, nodes_due
 from orchestrator.service.delivering import Dispatch, deliver_to, destinations_due
+from orchestrator.service.enrolling import known_role
+from orchestrator.service.federating import Federation
 from orchestrator.service.leading import ROUNDS, Office
 from orchestrator.service.operating import is_under_way, note_unusable_message
 from orchestrator.service.posting import Post, forget_told, notices_due, post_to
@@ -120,7 +123,27 @@ class System:
         """What letting somebody in needs."""
         from orchestrator.passwords import Argon2Passwords
 
-        return Door(self.records, self.clock, Argon2Passwords())
+        return Door(self.records, self.clock, Argon2Passwords(), takes_passwords=self.settings.local_accounts)
+
+    @cached_property
+    def federation(self) -> Federation | None:
+        """What coming in by the identity provider needs, where there is one."""
+        given = self.settings.oidc
+        if not given.issuer:
+            return None
+        from orchestrator.outgoing.provider import Client, OpenIdProvider
+
+        client = Client(
+            issuer=given.issuer,
+            id=given.client_id,
+            secret=given.client_secret,
+            callback=f"{self.settings.public_url}{CALLBACK}",
+            groups_claim=given.groups_claim,
+            acrs=given.acrs,
+        )
+        grants = [Grant(group=group, role=known_role(role), sites=sites) for group, role, sites in given.roles]
+        policy = Policy(grants=tuple(grants), groups_claim=given.groups_claim, acrs=given.acrs)
+        return Federation(self.door, OpenIdProvider(client), policy)
 
     @property
     def office(self) -> deciding.Office:

@@ -78,6 +78,8 @@ def desk_of(system: System) -> Admin:
         staff=system.staff(),
         prober=prober,
         replayer=ReplayApart(as_environment(given)),
+        federation=system.federation,
+        public_url=given.public_url,
     )
 
 

@@ -51,7 +51,10 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
 }
 _OF_ONE_SITE: Final = frozenset({_P.STUDIES_READ, _P.JOBS_ACT, _P.STATUS_READ, _P.EMERGENCY})
 """What an account limited to sites keeps of its role: the rest concerns every site."""
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+_LONGEST_NAME: Final = 64
+_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.@-]{{0,{_LONGEST_NAME - 1}}}")
+PROVIDED: Final = "oidc:"
+"""What the names of accounts by the identity provider begin with; no other name can hold a colon."""
 
 IDLE: Final = timedelta(minutes=15)
 LONGEST: Final = timedelta(hours=12)
@@ -181,3 +184,14 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise Refused(Fault.ACCOUNT_INVALID, "a name has 1 to 64 letters, digits and _ . @ - and begins with no sign")
     return name
+
+
+def provided_name(text: str, suffix: str = "") -> str:
+    """A name for an account by the identity provider, at its end the suffix. Raises Refused ACCOUNT_INVALID."""
+    end = f"-{suffix}" if suffix else ""
+    return PROVIDED + check_name(text[: _LONGEST_NAME - len(PROVIDED) - len(end)] + end)
+
+
+def is_provided(name: str) -> bool:
+    """Whether an account of this name is one by the identity provider."""
+    return name.startswith(PROVIDED)

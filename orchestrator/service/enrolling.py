@@ -80,11 +80,16 @@ def change_account(
 
 
 def reset_password(door: Door, by: str, name: str) -> str:
-    """A new first password for an account; its sessions end. Raises Refused NOT_FOUND."""
+    """A new first password for an account; its sessions end.
+
+    Raises Refused NOT_FOUND, WRONG_STATE for an account by the identity provider, which never has one.
+    """
     given = secrets.token_urlsafe(_FIRST_PASSWORD_BYTES)
     hashed, now = door.passwords.hash(given), door.clock.now()
     with door.records.transaction() as unit:
         account = _account(unit, name)
+        if account.issuer:
+            raise Refused(Fault.WRONG_STATE, f"{name} signs in by the identity provider")
         unit.accounts.save(replace(account, password=hashed, provisional_until=now + PROVISIONAL_FOR))
         unit.sessions.end_all_of(name)
         unit.audit.add(audit.done_by(by, audit.ACCOUNT_CHANGED, now, subject=name, reason="new first password"))

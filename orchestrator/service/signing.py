@@ -37,20 +37,23 @@ _LONGEST_NAME: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What letting somebody in needs."""
+    """What letting somebody in needs. `takes_passwords`: local accounts may come in at browsers."""
 
     records: Records
     clock: Clock
     passwords: Passwords
+    takes_passwords: bool = True
 
 
 def sign_in(door: Door, name: str, password: str, address: str = "") -> str:
     """A new session for a local account; returns its secret.
 
     Raises Refused SIGN_IN_FAILED, or SIGN_IN_THROTTLED after 10 failures within 15 minutes: then nobody gets in under
-    this name for a while, with the right password either.
+    this name for a while, with the right password either. NOT_ALLOWED where no passwords are taken.
     """
     now, name = door.clock.now(), name[:_LONGEST_NAME]
+    if not door.takes_passwords:
+        _refuse(door, name, address, Fault.NOT_ALLOWED, "nobody signs in by a password here")
     with door.records.reading() as unit:
         account = unit.accounts.get(name)
         failures = unit.accounts.failures(name, now - FAILURES_WITHIN)
@@ -97,6 +100,8 @@ def attend(door: Door, secret: str, *, is_act: bool = True) -> Principal | None:
         account = unit.accounts.get(session.account) if session else None
     if session is None or account is None or session.is_over(now) or not may_enter(account, now):
         return None
+    if not door.takes_passwords and not account.issuer:
+        return None
     if is_act and now - session.seen_at >= _SEEN_EVERY:
         session = replace(session, seen_at=now)
         with door.records.transaction() as unit:
@@ -138,17 +143,24 @@ def confirm(door: Door, who: Principal, password: str, address: str = "") -> Non
         with door.records.transaction() as unit:
             unit.accounts.note_failure(account.name, now)
         _refuse(door, account.name, address, Fault.SIGN_IN_FAILED)
-    with door.records.transaction() as unit:
-        unit.sessions.save(replace(session, confirmed_at=now))
-        unit.audit.add(audit.done_by(who.name, audit.SESSION_CONFIRMED, now, address=address))
+    _confirm(door, session, address)
+
+
+def confirm_shown(door: Door, who: Principal, address: str = "") -> None:
+    """The person has shown again at the identity provider who he is."""
+    session, _ = _here(door, who)
+    _confirm(door, session, address)
 
 
 def choose_password(door: Door, who: Principal, password: str, address: str = "") -> str:
     """The person sets a password of his own; every session of his ends. Returns the secret of a new one.
 
-    Raises Refused PASSWORD_WEAK, and CONFIRMATION_NEEDED unless the present one was given lately.
+    Raises Refused PASSWORD_WEAK, and CONFIRMATION_NEEDED unless the present one was given lately. WRONG_STATE for an
+    account by the identity provider, which never has one.
     """
     _, account = _here(door, who)
+    if account.issuer:
+        raise Refused(Fault.WRONG_STATE, f"{account.name} signs in by the identity provider")
     who.require_confirmed(door.clock.now())
     if weakness := door.passwords.weakness(password, account.name):
         raise Refused(Fault.PASSWORD_WEAK, weakness)
@@ -199,8 +211,15 @@ def _here(door: Door, who: Principal) -> tuple[Session, Account]:
     return session, account
 
 
-def _refuse(door: Door, name: str, address: str, fault: Fault) -> NoReturn:
+def _confirm(door: Door, session: Session, address: str) -> None:
+    now = door.clock.now()
+    with door.records.transaction() as unit:
+        unit.sessions.save(replace(session, confirmed_at=now))
+        unit.audit.add(audit.done_by(session.account, audit.SESSION_CONFIRMED, now, address=address))
+
+
+def _refuse(door: Door, name: str, address: str, fault: Fault, detail: str = "") -> NoReturn:
     now = door.clock.now()
     with door.records.transaction() as unit:
         unit.audit.add(audit.refused_to(name, audit.SESSION_REFUSED, now, address=address, reason=fault.code))
-    raise Refused(fault)
+    raise Refused(fault, detail)

@@ -1,4 +1,4 @@
-"""Rows of who may come in: the ports `Accounts`, `Sessions` and `Tokens`."""
+"""Rows of who may come in: the ports `Accounts`, `Sessions`, `SignIns`, `Tokens` and `Answers`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from orchestrator.accounts import Answer
 from orchestrator.domain.access import Account, Permission, Session, Token
+from orchestrator.domain.provider import SignIn
 from orchestrator.store.dialect import insert_or_keep
-from orchestrator.store.people import accounts, answers, sessions, sign_in_failures, tokens
+from orchestrator.store.people import accounts, answers, sessions, sign_in_failures, sign_ins, tokens
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,6 +82,24 @@ class SessionRows:
 
     def forget(self, seen_before: datetime) -> None:
         self._connection.execute(delete(sessions).where(sessions.c.seen_at < seen_before))
+
+
+class SignInRows:
+    """The port `SignIns` within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, sign_in: SignIn) -> None:
+        self._connection.execute(insert(sign_ins).values(**asdict(sign_in)))
+
+    def take(self, digest: str) -> SignIn | None:
+        taken = delete(sign_ins).where(sign_ins.c.digest == digest).returning(*sign_ins.c)
+        row = self._connection.execute(taken).one_or_none()
+        return SignIn(**row._mapping) if row else None  # noqa: SLF001
+
+    def forget(self, before: datetime) -> None:
+        self._connection.execute(delete(sign_ins).where(sign_ins.c.begun_at < before))
 
 
 class TokenRows:

@@ -1,4 +1,4 @@
-"""The tables of who may come in: accounts, sessions, tokens, and what was answered to requests with a key."""
+"""The tables of who may come in: accounts, sessions, sign-ins begun, tokens, and answers to requests with a key."""
 
 from __future__ import annotations
 
@@ -41,6 +41,19 @@ sessions = Table(
     Column("confirmed_at", Instant, nullable=False),
     Column("emergency_until", Instant),
 )
+
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("browser", Text, nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("verifier", Text, nullable=False),
+    Column("page", Text, nullable=False),
+    Column("begun_at", Instant, nullable=False, index=True),
+    Column("session", Text, nullable=False),
+)
+"""What was begun at the identity provider and not finished yet."""
 
 answers = Table(
     "answers",

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, selec
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 
 from orchestrator.domain.errors import Fault, Refused, Transient
-from orchestrator.store.accounts import AccountRows, AnswerRows, SessionRows, TokenRows
+from orchestrator.store.accounts import AccountRows, AnswerRows, SessionRows, SignInRows, TokenRows
 from orchestrator.store.alarms import AlarmRows
 from orchestrator.store.audit import AuditRows
 from orchestrator.store.bell import FileBell
@@ -109,6 +109,10 @@ class _Unit:
     @cached_property
     def sessions(self) -> SessionRows:
         return SessionRows(self.connection)
+
+    @cached_property
+    def sign_ins(self) -> SignInRows:
+        return SignInRows(self.connection)
 
     @cached_property
     def tokens(self) -> TokenRows:

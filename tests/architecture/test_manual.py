@@ -6,12 +6,14 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator.domain.access import PERMISSIONS, ROLES, Permission
 from orchestrator.domain.admission import Rejection
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.fact_sources import FIELDS
 from orchestrator.domain.notice import EVENTS
 from orchestrator.domain.notice import FIELDS as TOLD
 from orchestrator.outgoing.webhook import signature
+from orchestrator.settings import load
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -29,6 +31,26 @@ def test_every_ground_of_rejection_is_in_the_manual_with_what_the_sender_sees():
     answers = [", ".join(map(str, ground.answer)) for ground in grounds]
     lines = [f"| `{g.reason}` | {g.meaning} | {g.fault.code} | {a} |\n" for g, a in zip(grounds, answers, strict=True)]
     assert "".join(lines) in (DOCS / "receiving.md").read_text(encoding="utf-8")
+
+
+def roles_table() -> str:
+    """The table of the manual's page on access."""
+    lines = [f"| permission | {' | '.join(ROLES)} |", "|---" * (len(ROLES) + 1) + "|"]
+    for permission in Permission:
+        cells = (" yes " if permission in PERMISSIONS[role] else " " for role in ROLES)
+        lines.append(f"| `{permission}` |{'|'.join(cells)}|")
+    return "\n".join(lines) + "\n"
+
+
+def test_what_each_role_may_is_in_the_manual():
+    assert f"\n\n{roles_table()}\n" in (DOCS / "access.md").read_text(encoding="utf-8")
+
+
+def test_the_settings_of_signing_in_are_in_the_manual_on_both_pages():
+    wanted = {name for name in load({}).origins if "OIDC" in name} | {"TENDON_PUBLIC_URL", "TENDON_LOCAL_ACCOUNTS"}
+    for page in ("access.md", "deployment.md"):
+        text = (DOCS / page).read_text(encoding="utf-8")
+        assert [name for name in sorted(wanted) if f"| `{name}` |" not in text] == [], page
 
 
 def test_codes_are_unique_and_in_order():

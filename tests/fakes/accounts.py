@@ -1,4 +1,4 @@
-"""Who may come in, in memory: the ports `Accounts`, `Sessions`, `Tokens` and `Answers`."""
+"""Who may come in, in memory: the ports `Accounts`, `Sessions`, `SignIns`, `Tokens` and `Answers`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.domain.access import Account, Session, Token
+    from orchestrator.domain.provider import SignIn
     from tests.fakes.state import State
 
 
@@ -80,6 +81,25 @@ class MemorySessions:
         for digest, session in list(self._state.sessions.items()):
             if is_to_go(session):
                 del self._state.sessions[digest]
+
+
+class MemorySignIns:
+    """The port `SignIns` on one state."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def add(self, sign_in: SignIn) -> None:
+        assert sign_in.digest not in self._state.sign_ins
+        self._state.sign_ins[sign_in.digest] = sign_in
+
+    def take(self, digest: str) -> SignIn | None:
+        return self._state.sign_ins.pop(digest, None)
+
+    def forget(self, before: datetime) -> None:
+        for digest, sign_in in list(self._state.sign_ins.items()):
+            if sign_in.begun_at < before:
+                del self._state.sign_ins[digest]
 
 
 class MemoryTokens:

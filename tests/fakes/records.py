@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from tests.fakes.accounts import MemoryAccounts, MemoryAnswers, MemorySessions, MemoryTokens
+from tests.fakes.accounts import MemoryAccounts, MemoryAnswers, MemorySessions, MemorySignIns, MemoryTokens
 from tests.fakes.counts import MemoryCounts
 from tests.fakes.deliveries import MemoryDeliveries
 from tests.fakes.jobs import MemoryJobs
@@ -82,6 +82,7 @@ class MemoryUnit:
         self.audit = MemoryAuditTrail(state)
         self.accounts = MemoryAccounts(state)
         self.sessions = MemorySessions(state)
+        self.sign_ins = MemorySignIns(state)
         self.tokens = MemoryTokens(state)
         self.answers = MemoryAnswers(state)
         self.lists = MemoryLists(state)

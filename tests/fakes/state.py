@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.notice import Posting
+    from orchestrator.domain.provider import SignIn
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.site import SiteFile
@@ -77,6 +78,7 @@ class State:
     accounts: dict[str, Account] = field(default_factory=dict)
     sign_in_failures: dict[int, tuple[str, datetime]] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
+    sign_ins: dict[str, SignIn] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     notices: dict[int, Posting] = field(default_factory=dict)
 

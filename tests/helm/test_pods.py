@@ -99,6 +99,11 @@ def test_only_rounds_see_the_secret_of_notices(chart):
     assert [name for name, secrets in seen.items() if ("tendon-notices", ()) in secrets] == ["rounds"]
 
 
+def test_only_the_pages_see_the_secret_of_the_identity_provider(chart):
+    seen = secrets_of(chart.render(profile("everything")))
+    assert [name for name, secrets in seen.items() if ("tendon-sign-in", ()) in secrets] == ["admin"]
+
+
 def test_every_long_running_pod_is_probed_on_the_port_its_role_listens_on(rendering):
     for name, made in rendering.of_kind("Deployment").items():
         pod = made["spec"]["template"]

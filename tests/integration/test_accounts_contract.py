@@ -1,4 +1,4 @@
-"""What the ports `Accounts`, `Sessions`, `Tokens` and `Passwords` promise."""
+"""What the ports `Accounts`, `Sessions`, `SignIns`, `Tokens` and `Passwords` promise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.domain.access import Account, Permission, Session, Token
+from orchestrator.domain.provider import SignIn
 from orchestrator.passwords import Argon2Passwords
 from tests.fakes.passwords import PlainPasswords
 from tests.rows import after
@@ -83,6 +84,24 @@ def test_sessions_are_kept_until_they_end(store):
         assert unit.sessions.get("d3") is None
         unit.sessions.end_all_of("ann")
         assert unit.sessions.get("d1") is None
+
+
+def test_what_was_begun_at_the_provider_is_given_out_once(store):
+    first = SignIn(digest="d1", browser="b", nonce="n", verifier="v", page="/studies?q=x", begun_at=after(1))
+    second = replace(first, digest="d2", session="s", begun_at=after(2))
+    with store.records.transaction() as unit:
+        unit.sign_ins.add(first)
+        unit.sign_ins.add(second)
+    with store.reopened().transaction() as unit:
+        assert unit.sign_ins.take("d2") == second
+    with store.reopened().transaction() as unit:
+        assert unit.sign_ins.take("d2") is None
+        assert unit.sign_ins.take("d3") is None
+        unit.sign_ins.forget(after(1))
+        unit.sign_ins.add(second)
+        assert unit.sign_ins.take("d1") == first
+        unit.sign_ins.forget(after(3))
+        assert unit.sign_ins.take("d2") is None
 
 
 def test_tokens_are_found_by_id_digest_and_account(store):

@@ -22,6 +22,8 @@ OPEN_TO_ALL = {
     ("GET", "/metrics"),
     ("GET", "/login"),
     ("POST", "/login"),
+    ("GET", "/oidc/login"),
+    ("GET", "/oidc/callback"),
     ("GET", "/errors"),
     ("GET", "/static/{name}"),
     ("GET", "/api/v1/openapi.json"),

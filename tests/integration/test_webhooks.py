@@ -11,7 +11,8 @@ import pytest
 
 from orchestrator.domain.errors import Fault, Refused, TendonError, Transient
 from orchestrator.domain.notice import Happening, Notice, Posting, fields_of
-from orchestrator.outgoing.webhook import Webhooks, addresses_of
+from orchestrator.outgoing.line import addresses_of
+from orchestrator.outgoing.webhook import Webhooks
 from tests.dicom_peers import free_port
 from tests.rows import after
 from tests.servers.certificates import vouched

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.domain.access import ROLES
 from orchestrator.settings import InvalidSettingError, as_environment, load, load_for_questions, remember_demo
 
 
@@ -60,6 +61,21 @@ def test_every_setting_has_an_origin():
 @pytest.mark.parametrize(
     ("name", "value", "must"),
     [
+        ("PUBLIC_URL", "http://tendon.example", "must be a URL that begins with https://"),
+        ("PUBLIC_URL", "https://tendon.example/here", "must be a URL without a path"),
+        ("PUBLIC_URL", "https://tendon.example:port", "must be a URL that begins with https://"),
+        ("OIDC_ISSUER", "http://id.example", "must be a URL that begins with https://"),
+        ("OIDC_ISSUER", "http://localhost.id.example", "must be a URL that begins with https://"),
+        ("OIDC_ISSUER", "https://user@id.example", "must be a URL that begins with https://"),
+        ("OIDC_ISSUER", "https://id.example/?a=b", "must be a URL that begins with https://"),
+        ("OIDC_ISSUER", "https://id.example/#a", "must be a URL that begins with https://"),
+        ("OIDC_ROLES", "radiology", "must be GROUP=ROLE"),
+        ("OIDC_ROLES", "radiology=root", "must be GROUP=ROLE"),
+        ("OIDC_ROLES", "=viewer", "must be GROUP=ROLE"),
+        ("OIDC_ROLES", "radiology=viewer@", "must be GROUP=ROLE"),
+        ("OIDC_ROLES", "radiology=viewer,radiology=admin", "must name each group once"),
+        ("LOCAL_ACCOUNTS", "no", "must be true or false"),
+        ("LOCAL_ACCOUNTS", "false", "must be true where TENDON_OIDC_ISSUER names no provider"),
         ("HTTPS_ONLY", "yes", "must be true or false"),
         ("WEBHOOK_SECRET", "short", "must be at least 16 characters"),
         ("SMTP_URL", "mail.example:25", "must be smtp://HOST:PORT"),
@@ -216,3 +232,31 @@ def test_a_database_server_makes_the_system_distributed():
 def test_a_role_answers_monitors_only_where_it_is_told_to():
     assert load({}).health_port is None
     assert load({"TENDON_HEALTH_PORT": "8081"}).health_port == 8081
+
+
+PROVIDER = {
+    "TENDON_OIDC_ISSUER": "https://id.example/realms/hospital",
+    "TENDON_OIDC_CLIENT_ID": "tendon",
+    "TENDON_OIDC_CLIENT_SECRET": "secret",
+    "TENDON_OIDC_ROLES": "Radiology North=radiologist@north+south , CN=pacs admins=admin,",
+    "TENDON_PUBLIC_URL": "https://tendon.example:8443/",
+}
+
+
+def test_an_identity_provider_gives_roles_to_groups():
+    settings = load({**PROVIDER, "TENDON_OIDC_ACR": "mfa, phr", "TENDON_LOCAL_ACCOUNTS": "false"})
+    assert settings.oidc.roles == (
+        ("Radiology North", "radiologist", ("north", "south")),
+        ("CN=pacs admins", "admin", ()),
+    )
+    assert (settings.oidc.groups_claim, settings.oidc.acrs) == ("groups", ("mfa", "phr"))
+    assert (settings.public_url, settings.local_accounts) == ("https://tendon.example:8443", False)
+    assert load({**PROVIDER, "TENDON_OIDC_ISSUER": "http://localhost:1"}).oidc.issuer == "http://localhost:1"
+    every = ",".join(f"{role}s={role}" for role in ROLES)
+    assert [role for _, role, _ in load({**PROVIDER, "TENDON_OIDC_ROLES": every}).oidc.roles] == list(ROLES)
+
+
+@pytest.mark.parametrize("name", [name for name in PROVIDER if name != "TENDON_OIDC_ISSUER"])
+def test_an_identity_provider_that_is_named_in_part_is_refused(name):
+    with pytest.raises(InvalidSettingError, match=f"{name} must be set"):
+        load({**PROVIDER, name: ""})

@@ -195,4 +195,8 @@ network is trusted, since policies close it and the Ingress ends TLS: kubelets a
 - secret:
     name: {{ .root.Values.notices.secretName }}
 {{- end }}
+{{- if and (eq .component "admin") .root.Values.signIn.secretName }}
+- secret:
+    name: {{ .root.Values.signIn.secretName }}
+{{- end }}
 {{- end -}}

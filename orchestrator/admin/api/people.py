@@ -84,7 +84,7 @@ def change(admin: Here, who: UserKeeper, name: str, wanted: AccountChange) -> di
     return account_told(changed)
 
 
-@router.post("/users/{name}/reset", response_model=FirstPassword, responses=documented(404))
+@router.post("/users/{name}/reset", response_model=FirstPassword, responses=documented(404, 409))
 def reset(admin: Here, who: UserKeeper, name: str) -> dict[str, Any]:
     """A new first password; the account's sessions end."""
     return {"name": name, "first_password": reset_password(admin.door, who.name, name)}

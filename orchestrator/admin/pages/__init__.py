@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.admin.pages import home, people, rules, signing, site, static, studies
+from orchestrator.admin.pages import federation, home, people, rules, signing, site, static, studies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,4 +14,5 @@ if TYPE_CHECKING:
 
 def page_routers() -> Iterable[APIRouter]:
     """The routes of all pages."""
-    return (static.router, signing.router, home.router, studies.router, rules.router, site.router, people.router)
+    signing_in = (signing.router, federation.router)
+    return (static.router, *signing_in, home.router, studies.router, rules.router, site.router, people.router)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -19,7 +20,8 @@ from orchestrator.admin.access import (
 from orchestrator.admin.context import Admin, Here
 from orchestrator.admin.pages.rendering import go_to, own_path, render
 from orchestrator.admin.problems import status_of
-from orchestrator.domain.errors import Refused
+from orchestrator.domain.access import Principal, is_provided
+from orchestrator.domain.errors import Refused, Transient
 from orchestrator.service.signing import choose_password, confirm, open_emergency, sign_in, sign_out
 
 router = APIRouter()
@@ -44,7 +46,7 @@ def ask(request: Request, admin: Here, to: Next = "/") -> Response:
     """The form; whoever is signed in goes on."""
     if whoever(request, admin) is not None:
         return go_to(request, own_path(to))
-    return _form(request, admin, own_path(to))
+    return login_form(request, admin, own_path(to))
 
 
 @router.post("/login")
@@ -55,18 +57,31 @@ def enter(request: Request, admin: Here, form: Posted) -> Response:
     try:
         secret = sign_in(admin.door, field(form, "username"), field(form, "password"), address_of(request))
     except Refused as refusal:
-        return _form(request, admin, to, refusal)
+        return login_form(request, admin, to, refusal)
     response = go_to(request, to)
     keep_cookie(response, request, secret)
     return response
 
 
-def _form(request: Request, admin: Admin, to: str, refusal: Refused | None = None) -> Response:
+def login_form(request: Request, admin: Admin, to: str, refusal: Refused | Transient | None = None) -> Response:
+    """The page to sign in at, and why nobody did."""
     with admin.records.reading() as unit:
         is_empty = not unit.accounts.all()
-    status = 200 if refusal is None else status_of(refusal)
-    told = refusal.fault.value if refusal else None
-    return render(request, admin, "login.html", None, status, next=to, told=told, is_empty=is_empty)
+    provider = urlsplit(admin.federation.provider.issuer).hostname if admin.federation else ""
+    given = {"next": to, "told": refusal, "provider": provider, "takes_passwords": admin.door.takes_passwords}
+    return render(request, admin, "login.html", None, _status(refusal), is_empty=is_empty, **given)
+
+
+def confirm_form(
+    request: Request, admin: Admin, who: Principal, to: str, refusal: Refused | Transient | None = None
+) -> Response:
+    """The page to show at again who one is."""
+    by_provider = is_provided(who.name)
+    return render(request, admin, "confirm.html", who, _status(refusal), next=to, told=refusal, by_provider=by_provider)
+
+
+def _status(refusal: Refused | Transient | None) -> int:
+    return 200 if refusal is None else status_of(refusal)
 
 
 @router.post("/logout")
@@ -81,7 +96,7 @@ def leave(request: Request, admin: Here, who: Anybody) -> Response:
 @router.get("/confirm")
 def ask_again(request: Request, admin: Here, who: Anybody, to: Next = "/") -> Response:
     """The password once more, before what changes the site."""
-    return render(request, admin, "confirm.html", who, next=own_path(to), told=None)
+    return confirm_form(request, admin, who, own_path(to))
 
 
 @router.post("/confirm")
@@ -91,8 +106,7 @@ def confirmed(request: Request, admin: Here, who: Anybody, form: Posted) -> Resp
     try:
         confirm(admin.door, who, field(form, "password"), address_of(request))
     except Refused as refusal:
-        told = refusal.fault.value
-        return render(request, admin, "confirm.html", who, status_of(refusal), next=to, told=told)
+        return confirm_form(request, admin, who, to, refusal)
     return go_to(request, to)
 
 
