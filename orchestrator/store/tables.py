@@ -59,7 +59,7 @@ studies = Table(
     Column("facts", JSON(none_as_null=True)),
     Index("studies_of_patient", "patient_id", "patient_issuer"),
     Index("studies_by_accession_number", "accession_number"),
-    Index("studies_by_name", "patient_name_key", "newest_at"),
+    Index("studies_by_name", "patient_name_key", "newest_at", "uid"),
 )
 NOT_RETIRED: Final = "retired_at IS NULL"
 Index(
@@ -308,8 +308,15 @@ Index(
     sqlite_where=text(TO_PROVE),
     postgresql_where=text(TO_PROVE),
 )
-HELD: Final = "state = 'held'"
-Index("deliveries_held", deliveries.c.number, sqlite_where=text(HELD), postgresql_where=text(HELD))
+NOT_PROVEN: Final = "state <> 'proven'"
+Index(
+    "deliveries_not_proven",
+    deliveries.c.state,
+    deliveries.c.number,
+    sqlite_where=text(NOT_PROVEN),
+    postgresql_where=text(NOT_PROVEN),
+)
+Index("deliveries_to", deliveries.c.destination, deliveries.c.number)
 Index(
     "deliveries_quarantined",
     deliveries.c.destination,

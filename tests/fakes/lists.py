@@ -40,7 +40,7 @@ class MemoryLists:
 
     def _listed(self, uid: str, query: StudyQuery) -> Listed:
         row = self._state.studies[uid]
-        at = row.newest_at if query.text or not query.sites else self._routed_at(uid, query.sites)
+        at = self._routed_at(uid, query.sites) if query.sites else row.newest_at
         summary = self._state.summaries.get(uid, Summary(uid))
         return Listed(summary, at, row.is_closed, row.retirement is not None)
 
