@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job
+    from orchestrator.domain.outline import StudyOutline
     from orchestrator.domain.search import Listed, Mark, StudyQuery
 
 
@@ -18,6 +19,9 @@ class Lists(Protocol):
 
     def studies(self, query: StudyQuery, limit: int, after: Mark | None = None) -> list[Listed]:
         """Studies, the newest first, those after a mark; where sites limit them, by when they were routed."""
+
+    def outline(self, study_uid: str) -> StudyOutline | None:
+        """The study with its routable series, as soon read when it has thousands of instances."""
 
     def facts(self, study_uid: str) -> Mapping[str, Any] | None:
         """The facts that the study was routed by."""

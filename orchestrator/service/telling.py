@@ -38,7 +38,7 @@ def story_told(story: StudyStory, workers: Sequence[Worker]) -> dict[str, Any]:
             {
                 "series_uid": series.uid,
                 "modality": series.header.modality,
-                "instances": len(series.instances),
+                "instances": series.instances,
                 "settled": series.is_settled,
                 "signal": series.signal,
                 "ready_at": series.ready_at.isoformat() if series.ready_at else None,

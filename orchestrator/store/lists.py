@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Boolean, Connection, exists, func, literal_column, select, text
 
+from orchestrator.domain.outline import SeriesOutline, StudyOutline
 from orchestrator.domain.search import Listed
+from orchestrator.domain.study import Header
 from orchestrator.store.arrivals import summary_in
+from orchestrator.store.columns import Instant
 from orchestrator.store.deliveries import delivery_in, output_in
 from orchestrator.store.finding import are_few, found_marks, sent_by, unindexed
 from orchestrator.store.jobs import job_in
@@ -18,8 +21,10 @@ from orchestrator.store.tables import (
     TO_PROVE,
     TO_SEND,
     deliveries,
+    instances,
     jobs,
     outputs,
+    series,
     studies,
     study_sites,
 )
@@ -51,6 +56,33 @@ class ListRows:
             Listed(summary_in(rows[uid]), at, rows[uid].is_closed, rows[uid].retired_at is not None)
             for at, uid in marks
         ]
+
+    def outline(self, study_uid: str) -> StudyOutline | None:
+        revision = self._connection.execute(select(studies.c.revision).where(studies.c.uid == study_uid)).scalar()
+        if revision is None:
+            return None
+        visits = select(instances.c.association_id).where(*_in_use(study_uid)).group_by(instances.c.association_id)
+        ids = tuple(self._connection.execute(visits.order_by(func.min(instances.c.id))).scalars())
+        return StudyOutline(study_uid, revision, tuple(self._series(study_uid)), ids)
+
+    def _series(self, study_uid: str) -> Iterator[SeriesOutline]:
+        counted = select(
+            instances.c.series_uid,
+            func.min(instances.c.id).label("first"),
+            func.count().label("number"),
+            func.max(instances.c.received_at, type_=Instant).label("newest"),
+        ).where(*_in_use(study_uid))
+        each = counted.group_by(instances.c.series_uid).subquery()
+        rows = self._connection.execute(
+            select(each, instances.c.header, series.c.is_settled, series.c.signal, series.c.ready_at)
+            .join(instances, instances.c.id == each.c.first)
+            .join(series, (series.c.uid == each.c.series_uid) & (series.c.study_uid == study_uid))
+            .order_by(each.c.series_uid)
+        )
+        for row in rows:
+            header = Header.from_record(row.header)
+            state = (row.is_settled, row.signal, row.ready_at)
+            yield SeriesOutline(row.series_uid, header, row.number, row.newest, *state)
 
     def facts(self, study_uid: str) -> Mapping[str, Any] | None:
         found = self._connection.execute(select(studies.c.facts).where(studies.c.uid == study_uid))
@@ -127,6 +159,10 @@ class ListRows:
 
     def _by_id(self, table: Table, ids: Sequence[str]) -> dict[str, Row[Any]]:
         return {row.id: row for row in self._connection.execute(select(table).where(table.c.id.in_(ids)))}
+
+
+def _in_use(study_uid: str) -> tuple[ColumnElement[bool], ...]:
+    return instances.c.study_uid == study_uid, instances.c.is_routable
 
 
 def _before(table: Table, identifier: str) -> Iterator[ColumnElement[bool]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.domain.search import name_key
 from orchestrator.store.records import open_engine
+from orchestrator.store.tables import alarms, audit_events, deliveries, jobs, outputs, studies, study_sites
 from tests.strategies import START
 
 if TYPE_CHECKING:
@@ -248,20 +249,29 @@ class Years:
 
 
 def fill_years(url: str, years: Years) -> None:
-    """Put all of it in; what the database does by itself in years is done at the end."""
+    """Put all of it in; indexes are made, and what the database does by itself in years is done, at the end."""
     engine = open_engine(url)
     is_postgresql = engine.dialect.name == "postgresql"
-    with engine.begin() as connection:
-        for table, rows in (
-            ("studies", years.study_rows()),
-            ("study_sites", years.site_rows()),
-            ("jobs", years.job_rows()),
-            ("outputs", years.output_rows()),
-            ("deliveries", years.delivery_rows()),
-            ("audit_events", years.audit_rows()),
-            ("alarms", years.alarm_rows()),
-        ):
-            (_copy if is_postgresql else _insert)(connection, table, rows)
+    filled = {
+        studies: years.study_rows,
+        study_sites: years.site_rows,
+        jobs: years.job_rows,
+        outputs: years.output_rows,
+        deliveries: years.delivery_rows,
+        audit_events: years.audit_rows,
+        alarms: years.alarm_rows,
+    }
+    with engine.connect() as connection:
+        if not is_postgresql:
+            for pragma in ("cache_size=-1000000", "synchronous=OFF"):
+                connection.connection.cursor().execute(f"PRAGMA {pragma}")
+        for table, rows in filled.items():
+            with connection.begin():
+                for index in table.indexes:
+                    index.drop(connection)
+                (_copy if is_postgresql else _insert)(connection, table.name, rows())
+                for index in table.indexes:
+                    index.create(connection)
     if is_postgresql:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")

@@ -6,8 +6,10 @@ from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from orchestrator.domain.outline import SeriesOutline, StudyOutline
 from orchestrator.domain.search import Listed, name_key
 from orchestrator.domain.summary import Summary
+from tests.fakes.studies import MemoryStudies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,6 +53,21 @@ class MemoryLists:
 
     def _is_seen(self, uid: str, sites: Sequence[str]) -> bool:
         return not sites or any((uid, site) in self._state.study_sites for site in sites)
+
+    def outline(self, study_uid: str) -> StudyOutline | None:
+        study = MemoryStudies(self._state).get(study_uid)
+        if study is None:
+            return None
+        came = (i for i, is_routable in self._state.instances.values() if is_routable)
+        return StudyOutline(
+            study_uid,
+            study.revision,
+            tuple(
+                SeriesOutline(s.uid, s.header, len(s.instances), s.last_received_at, s.is_settled, s.signal, s.ready_at)
+                for s in study.series
+            ),
+            tuple(dict.fromkeys(i.association_id for i in came if i.header.study_uid == study_uid)),
+        )
 
     def facts(self, study_uid: str) -> Mapping[str, Any] | None:
         return self._state.facts.get(study_uid)
