@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Select, Subquery, func, select, tuple_
+from sqlalchemy import Connection, Select, Subquery, func, or_, select, tuple_
 
 from orchestrator.domain.search import LAST_CHARACTER, name_key
+from orchestrator.store.dialect import is_postgresql
 from orchestrator.store.tables import studies, study_sites
 
 if TYPE_CHECKING:
@@ -24,16 +25,26 @@ if TYPE_CHECKING:
 FEW: Final = 5000
 """What is fewer is read whole and sorted. Of more, walking from the newest on soon meets enough: of a million rows
 every 200th at the least is one of them."""
+_NUMBERS: Final = (studies.c.uid, studies.c.patient_id, studies.c.accession_number)
+_ALONE: Final = select(func.set_config("max_parallel_workers_per_gather", "0", True))  # noqa: FBT003
 
 
 def found_marks(connection: Connection, query: StudyQuery, limit: int, after: Mark | None) -> list[Mark]:
     """Where the first studies of a question are, the newest first."""
+    go_alone(connection)
+    are_of_few = bool(query.sites) and are_few(connection, sent_by(query.sites))
     found: dict[str, datetime] = {}
-    for way in _ways(connection, query):
+    for way in _ways(connection, query, walks=are_of_few):
         for site in query.sites or ("",):
             for at, uid in connection.execute(_newest(way, site, query, after).limit(limit)):
                 found[uid] = max(at, found.get(uid, at))
     return sorted(((at, uid) for uid, at in found.items()), reverse=True)[:limit]
+
+
+def go_alone(connection: Connection) -> None:
+    """No helpers in this transaction: they walk on for long after enough was met."""
+    if is_postgresql(connection):
+        connection.execute(_ALONE)
 
 
 def are_few(connection: Connection, rows: Select[Any]) -> bool:
@@ -52,7 +63,7 @@ def sent_by(sites: Sequence[str]) -> Select[Any]:
     return select(study_sites.c.study_uid).where(study_sites.c.site.in_(sites))
 
 
-def _ways(connection: Connection, query: StudyQuery) -> Iterator[Subquery | ColumnElement[bool] | None]:
+def _ways(connection: Connection, query: StudyQuery, *, walks: bool) -> Iterator[Subquery | ColumnElement[bool] | None]:
     """Studies that are to be sorted, or what those met on a walk must be; None: whatever is met.
 
     One for each thing that the text may be: asked together, they would be answered by no index.
@@ -60,21 +71,18 @@ def _ways(connection: Connection, query: StudyQuery) -> Iterator[Subquery | Colu
     if not query.text:
         yield None
         return
-    given, key = query.text.strip(), name_key(query.text)
-    for column in (studies.c.uid, studies.c.patient_id, studies.c.accession_number):
-        yield _way(connection, (column == given,), unindexed(column) == given)
+    given, key, name = query.text.strip(), name_key(query.text), studies.c.patient_name_key
+    kinds: list[tuple[tuple[ColumnElement[bool], ...], ColumnElement[bool]]] = [
+        ((column == given,), unindexed(column) == given) for column in _NUMBERS
+    ]
     if key:
-        name = studies.c.patient_name_key
-        begins = (name >= key, name < key + LAST_CHARACTER)
-        yield _way(connection, begins, func.substr(name, 1, len(key)) == key)
-
-
-def _way(
-    connection: Connection, conditions: Sequence[ColumnElement[bool]], met: ColumnElement[bool]
-) -> Subquery | ColumnElement[bool]:
-    """By the index of the conditions where they hold for few."""
-    found = select(studies.c.uid, studies.c.newest_at).where(*conditions)
-    return found.limit(FEW).subquery() if are_few(connection, found) else met
+        kinds.append(((name >= key, name < key + LAST_CHARACTER), func.substr(name, 1, len(key)) == key))
+    if walks:
+        yield or_(*(met for _, met in kinds))
+        return
+    for conditions, met in kinds:
+        found = select(studies.c.uid, studies.c.newest_at).where(*conditions)
+        yield found.limit(FEW).subquery() if are_few(connection, found) else met
 
 
 def _newest(
@@ -84,13 +92,15 @@ def _newest(
     at: ColumnElement[Any]
     uid: ColumnElement[Any]
     if site:
-        at, uid, sites = study_sites.c.newest_at, study_sites.c.study_uid, study_sites.c.site
+        at, uid = study_sites.c.newest_at, study_sites.c.study_uid
+        found = select(at, uid).where(study_sites.c.site == site)
         if isinstance(way, Subquery):
-            found = select(at, uid).join(way, way.c.uid == uid).where(unindexed(sites) == site)
-        else:
-            found = select(at, uid).where(sites == site)
-            if way is not None:
-                found = found.join(studies, studies.c.uid == uid).where(way)
+            routed = select(at).where(uid == way.c.uid, study_sites.c.site == site).scalar_subquery()
+            each = select(routed.label("newest_at"), way.c.uid).subquery()
+            at, uid = each.c.newest_at, each.c.uid
+            found = select(at, uid).where(at.is_not(None))
+        elif way is not None:
+            found = found.join(studies, studies.c.uid == uid).where(way)
     elif isinstance(way, Subquery):
         at, uid = way.c.newest_at, way.c.uid
         found = select(at, uid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Boolean, Connection, exists, func, literal_column, select, text
+from sqlalchemy import Connection, exists, func, select, text
 
 from orchestrator.domain.outline import SeriesOutline, StudyOutline
 from orchestrator.domain.search import Listed
@@ -32,7 +32,7 @@ from orchestrator.store.tables import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Row, Table
+    from sqlalchemy import ColumnElement, Row, Table, TextClause
 
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job
@@ -180,7 +180,7 @@ class _Kind:
     are_few_to: bool
     are_of_few: bool
 
-    def conditions(self) -> Iterator[ColumnElement[bool]]:
+    def conditions(self) -> Iterator[ColumnElement[bool] | TextClause]:
         """What holds for them."""
         table = deliveries.c
         if self.sites and self.are_of_few:
@@ -189,7 +189,7 @@ class _Kind:
             yield exists().where(jobs.c.id == table.job_id, *_sent_by(self.sites, are_few=False))
         by_state = self.state not in ("", "proven") and not self.are_of_few and not self.are_few_to
         if by_state:
-            yield literal_column(f"deliveries.{NOT_PROVEN}", Boolean)
+            yield text(f"deliveries.{NOT_PROVEN}")
         if self.state:
             yield (table.state if by_state else unindexed(table.state)) == self.state
         if self.destination:
