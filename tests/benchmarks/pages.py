@@ -33,7 +33,7 @@ from tests.rows import ct, delivery_of, job_of, output_of, stage_of
 from tests.servers.postgres import postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.assembly import System
 
@@ -46,8 +46,8 @@ _ROUNDS: Final = 50
 _SECRET: Final = "four words of chance"
 _LARGE: Final = "1.2.3.4"
 _JOBS_OF_LARGE: Final = 8
-_OF_A_SITE: Final = {"of the common site": COMMON, "of the rare site": RARE}
-Path_ = str
+_SOME_STATES: Final = (("waiting", "failed", "done"), ("proven", "quarantined", "superseded"))
+"""Of jobs and deliveries, for accounts limited to a site."""
 
 
 def run() -> list[Row]:
@@ -76,7 +76,6 @@ class Visit:
 
     client: TestClient
     path: Callable[[], str]
-    finds: bool = True
 
 
 def _took_ms(visit: Visit) -> list[float]:
@@ -112,7 +111,7 @@ def _decide(system: System) -> None:
     for version in range(VERSIONS):
         rules = tuple(_rule(number, version) for number in range(30))
         replace_site(system.records, system.clock, SiteContent(destinations=destinations, rules=rules), "benchmark")
-    for name, site in (("admin", ""), *((site, site) for site in _OF_A_SITE.values())):
+    for name, site in (("admin", ""), (COMMON, COMMON), (RARE, RARE)):
         role = "viewer" if site else "admin"
         add_account(system.door, "benchmark", name, role, sites=[site] if site else [], password=_SECRET)
 
@@ -153,14 +152,21 @@ def _visits(system: System, years: Years) -> dict[str, Visit]:
     app = application(system.pages, metrics=lambda: b"", states=dict)
     admin, common, rare = (_browser(app, name) for name in ("admin", COMMON, RARE))
     chance = Random(2)
-    any_ = lambda: chance.randrange(years.studies)  # noqa: E731
-    found: dict[str, Visit] = {}
-    for what, client in (("", admin), (" of the common site", common), (" of the rare site", rare)):
-        found |= {name + what: Visit(client, path) for name, path in _lists(years, any_).items()}
-    return found | {name: Visit(admin, path) for name, path in _of_admin(years, any_).items()}
+
+    def any_() -> int:
+        return chance.randrange(years.studies)
+
+    everything = {**_lists(years, any_, get_args(JobState), get_args(DeliveryState)), **_of_admin(years, any_)}
+    some = _lists(years, any_, *_SOME_STATES)
+    found = {name: Visit(admin, path) for name, path in everything.items()}
+    for what, client in (("common", common), ("rare", rare)):
+        found |= {f"{name} of the {what} site": Visit(client, path) for name, path in some.items()}
+    return found
 
 
-def _lists(years: Years, any_: Callable[[], int]) -> dict[str, Callable[[], str]]:
+def _lists(
+    years: Years, any_: Callable[[], int], of_jobs: Sequence[str], of_deliveries: Sequence[str]
+) -> dict[str, Callable[[], str]]:
     """What is to be seen with every account."""
 
     def deep() -> str:
@@ -188,20 +194,20 @@ def _lists(years: Years, any_: Callable[[], int]) -> dict[str, Callable[[], str]
     jobs: dict[str, Callable[[], str]] = {
         "/jobs": lambda: "/jobs",
         "/jobs, deep": lambda: f"/jobs?after={years.job_id(any_())}",
-        **{f"/jobs {state}": lambda state=state: f"/jobs?state={state}" for state in get_args(JobState)},
+        **{f"/jobs {state}": lambda state=state: f"/jobs?state={state}" for state in of_jobs},
         "/jobs failed, deep": lambda: f"/jobs?state=failed&after={years.job_id(any_())}",
     }
-    return searches | jobs | _deliveries(years, any_)
+    return searches | jobs | _deliveries(years, any_, of_deliveries)
 
 
-def _deliveries(years: Years, any_: Callable[[], int]) -> dict[str, Callable[[], str]]:
+def _deliveries(years: Years, any_: Callable[[], int], states: Sequence[str]) -> dict[str, Callable[[], str]]:
     api = "/api/v1/deliveries"
-    states = {f"{api} {s}": lambda s=s: f"{api}?state={s}" for s in get_args(DeliveryState)}
+    in_states = {f"{api} {s}": lambda s=s: f"{api}?state={s}" for s in states}
     to = {f"{api} to {d}": lambda d=d: f"{api}?destination={d}" for d in DESTINATIONS}
     return {
         api: lambda: api,
         f"{api}, deep": lambda: f"{api}?cursor={years.delivery_id(any_())}",
-        **states,
+        **in_states,
         **to,
         f"{api} quarantined to ehr": lambda: f"{api}?state=quarantined&destination=ehr",
         f"{api} superseded to share": lambda: f"{api}?state=superseded&destination=share",
