@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job
     from orchestrator.domain.outline import StudyOutline
-    from orchestrator.domain.search import Listed, Mark, StudyQuery
+    from orchestrator.domain.search import Listed, ListedJob, Mark, StudyQuery
 
 
 class Lists(Protocol):
@@ -29,7 +29,7 @@ class Lists(Protocol):
     def sites(self, study_uid: str) -> list[str]:
         """Names of the sites that sent it, until it was last routed."""
 
-    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
+    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[ListedJob]]:
         """Jobs of each of these studies, oldest first."""
 
     def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:

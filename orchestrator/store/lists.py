@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, exists, func, select, text
 
 from orchestrator.domain.outline import SeriesOutline, StudyOutline
-from orchestrator.domain.search import Listed
+from orchestrator.domain.search import Listed, ListedJob
 from orchestrator.domain.study import Header
 from orchestrator.store.arrivals import summary_in
 from orchestrator.store.columns import Instant
@@ -93,11 +93,12 @@ class ListRows:
         of_study = select(study_sites.c.site).where(study_sites.c.study_uid == study_uid)
         return list(self._connection.execute(of_study.order_by(study_sites.c.site)).scalars())
 
-    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
-        of_studies = select(jobs).where(jobs.c.study_uid.in_(study_uids)).order_by(jobs.c.number)
-        found: dict[str, list[Job]] = {uid: [] for uid in study_uids}
-        for row in self._connection.execute(of_studies):
-            found[row.study_uid].append(job_in(row))
+    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[ListedJob]]:
+        its = (jobs.c.study_uid, jobs.c.id, jobs.c.pipeline, jobs.c.state)
+        of_studies = select(*its).where(jobs.c.study_uid.in_(study_uids)).order_by(jobs.c.number)
+        found: dict[str, list[ListedJob]] = {uid: [] for uid in study_uids}
+        for uid, *job in self._connection.execute(of_studies):
+            found[uid].append(ListedJob(*job))
         return found
 
     def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.outline import SeriesOutline, StudyOutline
-from orchestrator.domain.search import Listed, name_key
+from orchestrator.domain.search import Listed, ListedJob, name_key
 from orchestrator.domain.summary import Summary
 from tests.fakes.studies import MemoryStudies
 
@@ -75,8 +75,12 @@ class MemoryLists:
     def sites(self, study_uid: str) -> list[str]:
         return sorted(site for uid, site in self._state.study_sites if uid == study_uid)
 
-    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
-        return {uid: [job for job in self._state.jobs.values() if job.study_uid == uid] for uid in study_uids}
+    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[ListedJob]]:
+        jobs = list(self._state.jobs.values())
+        return {
+            uid: [ListedJob(job.id, job.pipeline, job.state) for job in jobs if job.study_uid == uid]
+            for uid in study_uids
+        }
 
     def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:
         older = takewhile(lambda job: job.id != before, self._state.jobs.values())
