@@ -93,6 +93,8 @@ def _searching() -> None:
     op.drop_index("studies_of_patient", "studies")
     op.create_index("studies_of_patient", "studies", ["patient_id", "patient_issuer"])
     op.create_index("studies_by_name", "studies", ["patient_name_key", "newest_at", "uid"])
+    op.drop_index("ix_jobs_state", "jobs")
+    op.create_index("jobs_in_state", "jobs", ["state", "number"])
     is_open = sa.text("state <> 'proven'")
     its = ["state", "number"]
     op.create_index("deliveries_not_proven", "deliveries", its, sqlite_where=is_open, postgresql_where=is_open)

@@ -191,7 +191,7 @@ jobs = Table(
     Column("rule_set_version", Integer, nullable=False),
     Column("rules", JSON, nullable=False),
     Column("created_at", Instant, nullable=False),
-    Column("state", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("changed_at", Instant),
@@ -199,6 +199,7 @@ jobs = Table(
     Column("review", Text, nullable=False, server_default="unreviewed"),
     Column("is_stale", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("study_uid", "pipeline", "input_set", "generation"),
+    Index("jobs_in_state", "state", "number"),
 )
 
 stages = Table(
