@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job
-    from orchestrator.domain.search import Listed, Mark, StudyQuery
+    from orchestrator.domain.outline import StudyOutline
+    from orchestrator.domain.search import Listed, ListedJob, Mark, StudyQuery
 
 
 class Lists(Protocol):
@@ -19,13 +20,16 @@ class Lists(Protocol):
     def studies(self, query: StudyQuery, limit: int, after: Mark | None = None) -> list[Listed]:
         """Studies, the newest first, those after a mark; where sites limit them, by when they were routed."""
 
+    def outline(self, study_uid: str) -> StudyOutline | None:
+        """The study with its routable series, as soon read when it has thousands of instances."""
+
     def facts(self, study_uid: str) -> Mapping[str, Any] | None:
         """The facts that the study was routed by."""
 
     def sites(self, study_uid: str) -> list[str]:
         """Names of the sites that sent it, until it was last routed."""
 
-    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
+    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[ListedJob]]:
         """Jobs of each of these studies, oldest first."""
 
     def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:

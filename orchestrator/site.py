@@ -29,7 +29,7 @@ class Site(Protocol):
         """That version."""
 
     def page(self, limit: int, before: int | None = None) -> list[SiteFile]:
-        """Versions, newest first, drafts among them."""
+        """Versions without what they hold, newest first, drafts among them."""
 
     def add(self, site: SiteFile) -> None:
         """Keep a new version; it is in force unless it is a draft."""

@@ -92,9 +92,13 @@ def _searching() -> None:
     op.add_column("studies", sa.Column("patient_name_key", BY_CODE_POINT, server_default=empty, nullable=False))
     op.drop_index("studies_of_patient", "studies")
     op.create_index("studies_of_patient", "studies", ["patient_id", "patient_issuer"])
-    op.create_index("studies_by_name", "studies", ["patient_name_key", "newest_at"])
-    is_held = sa.text("state = 'held'")
-    op.create_index("deliveries_held", "deliveries", ["number"], sqlite_where=is_held, postgresql_where=is_held)
+    op.create_index("studies_by_name", "studies", ["patient_name_key", "newest_at", "uid"])
+    op.drop_index("ix_jobs_state", "jobs")
+    op.create_index("jobs_in_state", "jobs", ["state", "number"])
+    is_open = sa.text("state <> 'proven'")
+    its = ["state", "number"]
+    op.create_index("deliveries_not_proven", "deliveries", its, sqlite_where=is_open, postgresql_where=is_open)
+    op.create_index("deliveries_to", "deliveries", ["destination", "number"])
     op.create_table(
         "study_sites",
         sa.Column("study_uid", sa.Text(), primary_key=True),

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from orchestrator.domain.job import JobState
     from orchestrator.domain.summary import Summary
 
 Mark = tuple[datetime, str]
@@ -44,6 +45,15 @@ class Listed:
     def mark(self) -> Mark:
         """Where a page ends that ends with it."""
         return self.newest_at, self.summary.uid
+
+
+@dataclass(frozen=True, slots=True)
+class ListedJob:
+    """A job beside its study in a list."""
+
+    id: str
+    pipeline: str
+    state: JobState
 
 
 def name_key(name: str) -> str:

@@ -101,7 +101,10 @@ class _SiteText(_Text):
     notices: list[_NoticeText] = []
 
 
-class _Dumper(yaml.SafeDumper):
+_BASE: Final[type[yaml.SafeDumper]] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_BASE):  # type: ignore[valid-type,misc]
     """Quotes every text that would be read back as something else: YAML 1.1, which PyYAML writes, has other words."""
 
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from orchestrator.domain.audit import AuditEvent
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job, Stage
+    from orchestrator.domain.outline import StudyOutline
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.site import SiteContent, SiteFile
-    from orchestrator.domain.study import Instance, Study
+    from orchestrator.domain.study import Instance
     from orchestrator.domain.version import Version
     from orchestrator.notices import Notices
     from orchestrator.ports import Association, Clock, Deliveries, Jobs, Records, Studies, Unit
@@ -40,7 +41,7 @@ class JobStory:
 class StudyStory:
     """All that happened to a study: what came, what was decided and why, what was done and sent."""
 
-    study: Study
+    study: StudyOutline
     retirement: Retirement | None
     associations: tuple[Association, ...]
     left_out: tuple[Instance, ...]
@@ -52,7 +53,7 @@ class StudyStory:
 def study_story(records: Records, study_uid: str) -> StudyStory:
     """The story of one study. Raises Refused NOT_FOUND."""
     with records.reading() as unit:
-        study = unit.studies.get(study_uid)
+        study = unit.lists.outline(study_uid)
         if study is None:
             raise Refused(Fault.NOT_FOUND, why_no_study(unit.studies.left_out(study_uid), study_uid))
         retirement = unit.keeping.retirement(study_uid)
@@ -75,10 +76,10 @@ def why_no_study(left_out: list[Instance], study_uid: str) -> str:
     return f"{len(left_out)} objects of study {study_uid} were stored, but none can be routed: {reasons}"
 
 
-def _visits(unit: Unit, study: Study, retirement: Retirement | None) -> tuple[Association, ...]:
+def _visits(unit: Unit, study: StudyOutline, retirement: Retirement | None) -> tuple[Association, ...]:
     """The associations its instances came by, those of a retired study too."""
     ids = dict.fromkeys(retirement.association_ids if retirement else ())
-    ids |= dict.fromkeys(i.association_id for s in study.series for i in s.instances)
+    ids |= dict.fromkeys(study.association_ids)
     found = (unit.studies.association(identifier) for identifier in ids)
     return tuple(association for association in found if association is not None)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
-    from orchestrator.domain.search import Listed
+    from orchestrator.domain.search import Listed, ListedJob
     from orchestrator.domain.site import SiteFile
     from orchestrator.domain.trial import Change
     from orchestrator.domain.version import Version
@@ -38,7 +38,7 @@ def story_told(story: StudyStory, workers: Sequence[Worker]) -> dict[str, Any]:
             {
                 "series_uid": series.uid,
                 "modality": series.header.modality,
-                "instances": len(series.instances),
+                "instances": series.instances,
                 "settled": series.is_settled,
                 "signal": series.signal,
                 "ready_at": series.ready_at.isoformat() if series.ready_at else None,
@@ -147,7 +147,7 @@ def _why_left_out(is_own: bool, unreadable: str) -> str:  # noqa: FBT001
     return unreadable or "other bytes came under a known SOP Instance UID; another version is in use"
 
 
-def listed_told(listed: Listed, jobs: Sequence[Job]) -> dict[str, Any]:
+def listed_told(listed: Listed, jobs: Sequence[ListedJob]) -> dict[str, Any]:
     """A study in a list, with what became of it."""
     summary = listed.summary
     return {

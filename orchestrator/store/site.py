@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
 _ACTIVATIONS = select(func.coalesce(func.max(site_versions.c.activation), 0) + 1)
+
+_NOTED: Final = tuple(column for column in site_versions.c if column.name not in ("body", "activation"))
 
 
 class SiteRows:
@@ -43,10 +45,10 @@ class SiteRows:
         return _site(row) if row else None
 
     def page(self, limit: int, before: int | None = None) -> list[SiteFile]:
-        found = select(site_versions).order_by(site_versions.c.version.desc()).limit(limit)
+        found = select(*_NOTED).order_by(site_versions.c.version.desc()).limit(limit)
         if before is not None:
             found = found.where(site_versions.c.version < before)
-        return [_site(row) for row in self._connection.execute(found)]
+        return [SiteFile(**row._mapping) for row in self._connection.execute(found)]  # noqa: SLF001
 
     def add(self, site: SiteFile) -> None:
         self._connection.execute(insert(site_versions).values(**_values(site), activation=self._activation(site)))

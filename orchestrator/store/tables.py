@@ -59,7 +59,7 @@ studies = Table(
     Column("facts", JSON(none_as_null=True)),
     Index("studies_of_patient", "patient_id", "patient_issuer"),
     Index("studies_by_accession_number", "accession_number"),
-    Index("studies_by_name", "patient_name_key", "newest_at"),
+    Index("studies_by_name", "patient_name_key", "newest_at", "uid"),
 )
 NOT_RETIRED: Final = "retired_at IS NULL"
 Index(
@@ -191,7 +191,7 @@ jobs = Table(
     Column("rule_set_version", Integer, nullable=False),
     Column("rules", JSON, nullable=False),
     Column("created_at", Instant, nullable=False),
-    Column("state", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("changed_at", Instant),
@@ -199,6 +199,7 @@ jobs = Table(
     Column("review", Text, nullable=False, server_default="unreviewed"),
     Column("is_stale", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("study_uid", "pipeline", "input_set", "generation"),
+    Index("jobs_in_state", "state", "number"),
 )
 
 stages = Table(
@@ -308,8 +309,15 @@ Index(
     sqlite_where=text(TO_PROVE),
     postgresql_where=text(TO_PROVE),
 )
-HELD: Final = "state = 'held'"
-Index("deliveries_held", deliveries.c.number, sqlite_where=text(HELD), postgresql_where=text(HELD))
+NOT_PROVEN: Final = "state <> 'proven'"
+Index(
+    "deliveries_not_proven",
+    deliveries.c.state,
+    deliveries.c.number,
+    sqlite_where=text(NOT_PROVEN),
+    postgresql_where=text(NOT_PROVEN),
+)
+Index("deliveries_to", deliveries.c.destination, deliveries.c.number)
 Index(
     "deliveries_quarantined",
     deliveries.c.destination,

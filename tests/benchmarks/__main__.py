@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.benchmarks.measure import show
 
-NAMES: Final = ("rules", "claim", "ingest", "receiving", "way", "orchestration", "recovery")
+NAMES: Final = ("rules", "claim", "ingest", "receiving", "way", "orchestration", "recovery", "pages")
 
 
 def main(wanted: list[str]) -> int:

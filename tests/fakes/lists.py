@@ -6,8 +6,10 @@ from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from orchestrator.domain.search import Listed, name_key
+from orchestrator.domain.outline import SeriesOutline, StudyOutline
+from orchestrator.domain.search import Listed, ListedJob, name_key
 from orchestrator.domain.summary import Summary
+from tests.fakes.studies import MemoryStudies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +42,7 @@ class MemoryLists:
 
     def _listed(self, uid: str, query: StudyQuery) -> Listed:
         row = self._state.studies[uid]
-        at = row.newest_at if query.text or not query.sites else self._routed_at(uid, query.sites)
+        at = self._routed_at(uid, query.sites) if query.sites else row.newest_at
         summary = self._state.summaries.get(uid, Summary(uid))
         return Listed(summary, at, row.is_closed, row.retirement is not None)
 
@@ -52,14 +54,33 @@ class MemoryLists:
     def _is_seen(self, uid: str, sites: Sequence[str]) -> bool:
         return not sites or any((uid, site) in self._state.study_sites for site in sites)
 
+    def outline(self, study_uid: str) -> StudyOutline | None:
+        study = MemoryStudies(self._state).get(study_uid)
+        if study is None:
+            return None
+        came = (i for i, is_routable in self._state.instances.values() if is_routable)
+        return StudyOutline(
+            study_uid,
+            study.revision,
+            tuple(
+                SeriesOutline(s.uid, s.header, len(s.instances), s.last_received_at, s.is_settled, s.signal, s.ready_at)
+                for s in study.series
+            ),
+            tuple(dict.fromkeys(i.association_id for i in came if i.header.study_uid == study_uid)),
+        )
+
     def facts(self, study_uid: str) -> Mapping[str, Any] | None:
         return self._state.facts.get(study_uid)
 
     def sites(self, study_uid: str) -> list[str]:
         return sorted(site for uid, site in self._state.study_sites if uid == study_uid)
 
-    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[Job]]:
-        return {uid: [job for job in self._state.jobs.values() if job.study_uid == uid] for uid in study_uids}
+    def jobs_of(self, study_uids: Sequence[str]) -> dict[str, list[ListedJob]]:
+        jobs = list(self._state.jobs.values())
+        return {
+            uid: [ListedJob(job.id, job.pipeline, job.state) for job in jobs if job.study_uid == uid]
+            for uid in study_uids
+        }
 
     def jobs(self, limit: int, before: str = "", *, states: Sequence[str] = (), sites: Sequence[str] = ()) -> list[Job]:
         older = takewhile(lambda job: job.id != before, self._state.jobs.values())

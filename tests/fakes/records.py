@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from orchestrator.ports import Unit
 
 
+_HELD = ("nodes", "destinations", "rules", "procedures", "test_studies", "notices")
+
+
 class MemorySite:
     """The port `Site`."""
 
@@ -47,7 +51,7 @@ class MemorySite:
 
     def page(self, limit: int, before: int | None = None) -> list[SiteFile]:
         found = sorted((n for n in self._state.sites if before is None or n < before), reverse=True)
-        return [self._state.sites[number] for number in found[:limit]]
+        return [replace(self._state.sites[number], **dict.fromkeys(_HELD, ())) for number in found[:limit]]
 
     def add(self, site: SiteFile) -> None:
         assert site.version not in self._state.sites

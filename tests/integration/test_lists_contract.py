@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.accounts import Answer
+from orchestrator.domain.outline import SeriesOutline, StudyOutline
 from orchestrator.domain.search import StudyQuery, name_key
 from orchestrator.domain.study import Patient
 from orchestrator.domain.summary import Summary
-from tests.rows import after, ct, delivery_of, job_of, output_of
-from tests.strategies import START
+from tests.rows import OTHER_SERIES, SERIES, after, ct, delivery_of, job_of, output_of
+from tests.strategies import START, STUDY_UID
 
 DOE, ROE = Patient(id="P1", issuer="MAIN", name="Doe^Jane"), Patient(id="P2", name="Röe^Rik=Other")
 STUDIES = {
@@ -123,6 +124,31 @@ def test_jobs_and_deliveries_are_listed_by_state_and_site_page_by_page(filled):
         assert unit.lists.deliveries(9, destination="ehr") == []
         found_jobs = unit.lists.jobs_of(["1.2.2", "1.2.9"])
         assert {uid: [job.id for job in found] for uid, found in found_jobs.items()} == {"1.2.2": ["j2"], "1.2.9": []}
+
+
+def test_an_outline_tells_what_came_of_each_series(records):
+    came = [
+        ct("1.5", received_at=after(7), association_id="a2"),
+        ct("1.4", received_at=after(3)),
+        ct("1.6", series_uid=OTHER_SERIES, association_id="a3"),
+        ct("1.7", is_own=True, association_id="a4"),
+    ]
+    with records.transaction() as unit:
+        for instance in came:
+            unit.studies.add(instance, START)
+        unit.studies.find_ready(STUDY_UID, {SERIES: "quiet"}, after(9))
+        unit.studies.settle(STUDY_UID, [SERIES], close=False)
+    with records.reading() as unit:
+        assert unit.lists.outline("9.9") is None
+        assert unit.lists.outline(STUDY_UID) == StudyOutline(
+            STUDY_UID,
+            1,
+            (
+                SeriesOutline(SERIES, came[0].header, 2, after(7), is_settled=True, signal="quiet", ready_at=after(9)),
+                SeriesOutline(OTHER_SERIES, came[2].header, 1, START, is_settled=False, signal="", ready_at=None),
+            ),
+            ("a2", "a1", "a3"),
+        )
 
 
 def test_what_is_open_is_counted(filled):

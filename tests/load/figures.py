@@ -78,7 +78,7 @@ def _outcome(story: StudyStory, planned: PlannedStudy, quiet_s: float) -> Outcom
 
 def _way(story: StudyStory, job: JobStory, quiet_s: float) -> Way:
     *computing, report = job.stages
-    received_at = max(i.received_at for s in story.study.series for i in s.instances)
+    received_at = max(s.last_received_at for s in story.study.series)
     proven_at = max(d.proven_at for d in job.deliveries if d.proven_at)
     compute_s = sum(_took_s(stage) for stage in computing)
     assert report.finished_at is not None

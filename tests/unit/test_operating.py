@@ -34,7 +34,7 @@ def test_the_story_of_a_study_tells_what_came_was_decided_done_and_sent(system):
     job_id = system.report()
     system.deliver()
     story = study_story(system.records, STUDY_UID)
-    assert len(story.study.series[0].instances) == 3
+    assert story.study.series[0].instances == 3
     assert [a.calling_ae for a in story.associations] == ["CT1", "CT1"]
     assert [i.header.unreadable for i in story.left_out] == ["too deep"]
     assert [d.pipeline for _, _, _, d in story.decisions if d.is_yes] == ["", "bone_ct"]

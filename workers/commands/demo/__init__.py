@@ -189,7 +189,7 @@ def _leave(system: System, stories: list[StudyStory], output: Path, problems: li
     """Write summary, pictures and report."""
     if not stories:
         return
-    main = max(stories, key=lambda story: sum(len(s.instances) for s in story.study.series))
+    main = max(stories, key=lambda story: sum(s.instances for s in story.study.series))
     at = moments(main, QUIET_S)
     facts = summary(system, main, at, output)
     (output / "summary.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -41,7 +41,7 @@ class Moments:
 def moments(story: StudyStory, quiet_s: float) -> Moments:
     """The moments of one study's story."""
     opened_at = min(association.opened_at for association in story.associations)
-    received = max(i.received_at for s in story.study.series for i in s.instances)
+    received = max(s.last_received_at for s in story.study.series)
     complete = max((at for _, _, at, _ in story.decisions), default=received)
     stages = [stage for job in story.jobs for stage in job.stages]
     routed = max([complete, *(job.job.created_at for job in story.jobs)])
@@ -74,7 +74,7 @@ def summary(system: System, story: StudyStory, at: Moments, output: Path) -> dic
     ehr = output / "ehr"
     return {
         "study_uid": story.study.uid,
-        "jobs": [job_summary(system, story, job) for job in story.jobs],
+        "jobs": [job_summary(system, job) for job in story.jobs],
         "objects": [entry for job in story.jobs for entry in _objects(job, output)],
         "ehr": sorted(str(path.relative_to(output)) for path in ehr.glob("*.json")),
         "seconds": {
@@ -87,10 +87,10 @@ def summary(system: System, story: StudyStory, at: Moments, output: Path) -> dic
     }
 
 
-def job_summary(system: System, story: StudyStory, job: JobStory) -> dict[str, Any]:
+def job_summary(system: System, job: JobStory) -> dict[str, Any]:
     """One job: its state, how long each stage took, and what it found."""
     record, masks = _record(system, job)
-    voxel_ml = _voxel_ml(story, job)
+    voxel_ml = _voxel_ml(system, job)
     return {
         "pipeline": job.job.pipeline,
         "state": job.job.state,
@@ -147,11 +147,12 @@ def _record(system: System, job: JobStory) -> tuple[dict[str, Any], dict[str, An
     return json.loads(system.objects.read(artefacts["results.json"])), masks
 
 
-def _voxel_ml(story: StudyStory, job: JobStory) -> float:
+def _voxel_ml(system: System, job: JobStory) -> float:
     wanted = job.job.primary.instances
-    planes = [
-        plane_of(i.header) for s in story.study.series for i in s.instances if i.header.sop_instance_uid in wanted
-    ]
+    with system.records.reading() as unit:
+        study = unit.studies.get(job.job.study_uid)
+    assert study is not None, "a job's study is there"
+    planes = [plane_of(i.header) for s in study.series for i in s.instances if i.header.sop_instance_uid in wanted]
     return arrange(planes).grid.voxel_ml
 
 
@@ -198,7 +199,7 @@ def write_report(
         {
             "modality": series.header.modality,
             "description": series.header.series_description,
-            "instances": len(series.instances),
+            "instances": series.instances,
         }
         for story in told
         for series in story.study.series
