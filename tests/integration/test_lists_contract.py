@@ -11,6 +11,7 @@ from orchestrator.domain.outline import SeriesOutline, StudyOutline
 from orchestrator.domain.search import StudyQuery, name_key
 from orchestrator.domain.study import Patient
 from orchestrator.domain.summary import Summary
+from orchestrator.store import finding
 from tests.rows import OTHER_SERIES, SERIES, after, ct, delivery_of, job_of, output_of
 from tests.strategies import START, STUDY_UID
 
@@ -27,9 +28,10 @@ def seconds_of(uid: str) -> int:
     return 10 * int(uid[-1])
 
 
-@pytest.fixture
-def filled(records):
-    """Four studies, the newest last, and a job with a delivery of each."""
+@pytest.fixture(params=[finding.FEW, 1], ids=["few", "many"])
+def filled(records, request, monkeypatch):
+    """Four studies, the newest last, and a job with a delivery of each; two of a kind count as many, too."""
+    monkeypatch.setattr(finding, "FEW", request.param)
     with records.transaction() as unit:
         for uid, (patient, accession_number, sites) in STUDIES.items():
             image = ct(f"{uid}.1.1", series_uid=f"{uid}.1", study_uid=uid, received_at=after(seconds_of(uid)))
