@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from orchestrator.admin.access import API
-from orchestrator.admin.api import jobs, people, rules, site, status, studies
+from orchestrator.admin.api import jobs, orders, people, rules, site, status, studies
 from orchestrator.admin.context import admin_of
 from orchestrator.admin.monitors import monitor_routes
 from orchestrator.admin.pages import page_routers
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.admin.context import Admin
     from orchestrator.domain.health import Health
 
-_PARTS: Final = (studies, jobs, rules, site, people, status)
+_PARTS: Final = (studies, jobs, orders, rules, site, people, status)
 _MOST_CONNECTIONS = 200
 _log = logging.getLogger("tendon.admin")
 

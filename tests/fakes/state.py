@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.notice import Posting
+    from orchestrator.domain.order import Order
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
     from orchestrator.domain.site import SiteFile
@@ -79,6 +80,7 @@ class State:
     sessions: dict[str, Session] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     notices: dict[int, Posting] = field(default_factory=dict)
+    orders: dict[tuple[str, str], Order] = field(default_factory=dict)
 
     def copy(self) -> State:
         return replace(self, **{name: dict(getattr(self, name)) for name in self.__dataclass_fields__})
