@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import Refused
+from orchestrator.domain.order import NoOrder
 from orchestrator.domain.pipeline import Input
 from orchestrator.domain.queue import PRIORITY_ORDER
 from orchestrator.domain.route import FORWARD, RELEASE_ORDER, decide, outcome
@@ -24,7 +25,7 @@ from orchestrator.service.replaying import replay, seconds_of_jobs
 from orchestrator.service.working import complete_stage
 from tests import strategies
 from tests.fakes.system import CT, FakeSystem, rule, slices
-from tests.plain_interpreter import RANK_OF_TRUE, brute_force
+from tests.plain_interpreter import RANK_OF_TRUE, brute_force, depends_on_order
 from tests.strategies import manifest_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ LEAVES = st.sampled_from(
         {"has_region": True},
         {"has_region": "(?i)t"},
         {"has_prior": {"modality": "CT"}},
+        {"field": "order.reason", "matches": "(?i)fall"},
+        {"field": "order.priority", "exists": False},
+        {"field": "order.is_known", "eq": True},
+        {"field": "procedure.body_part", "eq": "KNEE"},
     ]
 )
 TREES = st.recursive(
@@ -70,6 +75,14 @@ TREES = st.recursive(
     ),
     max_leaves=5,
 )
+
+
+def _waiting(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule may wait only where it asks for the order."""
+    may_wait = rule["wait_s"] and "'order." in str(rule["when"])
+    return rule if may_wait else {name: value for name, value in rule.items() if name != "wait_s"}
+
+
 RULES = st.lists(
     st.fixed_dictionaries(
         {
@@ -80,15 +93,25 @@ RULES = st.lists(
             "priority": st.sampled_from(PRIORITY_ORDER),
             "release": st.sampled_from(RELEASE_ORDER),
             "stop": st.booleans(),
+            "wait_s": st.sampled_from([None, 60, 300]),
         }
     ),
     max_size=4,
-).map(lambda given: [{**one, "name": f"rule {number}"} for number, one in enumerate(given)])
+).map(lambda given: [{**_waiting(one), "name": f"rule {number}"} for number, one in enumerate(given)])
 AROUND = st.fixed_dictionaries(
     {
         "node.name": st.sampled_from([None, "ct1"]),
         "study.received_time": st.sampled_from([None, "06:59", "12:00"]),
         "patient.priors": st.sampled_from([None, ()]),
+        "procedure.body_part": st.sampled_from([None, "KNEE"]),
+    }
+)
+NO_ORDER = {"order.is_known": False}
+ORDERS = st.just(NO_ORDER) | st.fixed_dictionaries(
+    {
+        "order.is_known": st.just(value=True),
+        "order.reason": st.sampled_from(["", "a fall"]),
+        "order.priority": st.sampled_from(["", "STAT"]),
     }
 )
 
@@ -104,21 +127,39 @@ def holding(rules: tuple[Rule, ...], facts: Any) -> list[str]:
     return found
 
 
+def waiting(rules: tuple[Rule, ...], facts: Any, waited_s: float) -> list[str]:
+    """The rules that it finds waiting for an order, up to one that holds and stops."""
+    found = []
+    for one in rules:
+        if waited_s < one.wait_s and depends_on_order(one.when, facts):
+            found.append(one.name)
+        if one.stop and brute_force(one.when, facts) == RANK_OF_TRUE:
+            break
+    return found
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(strategies.studies(), RULES, AROUND)
+@given(strategies.studies(), RULES, AROUND, ORDERS, st.sampled_from([0.0, 60.0, 299.9, 300.0]))
 def test_engine_explanation_replay_and_a_plain_interpreter_agree(
-    study: Study, texts: list[dict[str, Any]], around: dict[str, Any]
+    study: Study, texts: list[dict[str, Any]], around: dict[str, Any], order: dict[str, Any], waited_s: float
 ) -> None:
     rules = BOOK.rules(texts)
-    subject = subject_of(study, around)
-    routing = decide(subject, rules, MANIFESTS)
+    subject = subject_of(study, around | order)
+    no_order = NoOrder("no order came", waited_s=waited_s) if order == NO_ORDER else None
+    routing = decide(subject, rules, MANIFESTS, no_order=no_order)
     recalled = subject_in(json.loads(json.dumps(record_of(subject))))
     replayed = outcome(recalled, rules, MANIFESTS)
 
     assert list(replayed.rules) == holding(rules, subject.facts) == holding(rules, recalled.facts)
+    assert replayed == outcome(subject, rules, MANIFESTS)
+    waited_for = waiting(rules, subject.facts, waited_s) if no_order else []
+    if waited_for:
+        assert [d.rule for d in routing.decisions] == waited_for
+        assert (routing.jobs, routing.forwards, routing.waits_s > waited_s) == ((), (), True)
+        return
+    assert routing.waits_s == 0
     explained = [d.rule for d in routing.decisions if d.is_yes and not d.pipeline and "stops here" not in d.reason]
     assert explained == list(replayed.rules)
-    assert replayed == outcome(subject, rules, MANIFESTS)
     decided = [(j.pipeline, j.inputs[0].series_uid, j.priority, j.release, j.send) for j in routing.jobs]
     decided += [(FORWARD, f.series_uid, f.priority, "at_once", f.to) for f in routing.forwards]
     assert [(j.pipeline, j.series_uid, j.priority, j.release, j.send) for j in replayed.jobs] == decided
