@@ -39,7 +39,9 @@ def told(system: FakeSystem) -> list[tuple[str, str, str]]:
         return [(e.event, e.actor, e.subject) for e in unit.audit.newest(99) if e.event.startswith("order.")]
 
 
-def test_a_study_that_waits_goes_on_when_its_order_is_told(system, engine):
+def test_a_study_that_waits_goes_on_when_its_order_is_told(database, tmp_path):
+    system = FakeSystem(tmp_path, rules=(rule(when=WHEN, wait_s=300),), records=database)
+    engine = Web(system).program("operator", Permission.ORDERS_WRITE)
     system.receive_and_route(*slices(accession_number="A1"))
     assert system.jobs() == []
     answer = engine.put(PATH, json=ORDER)
