@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _OF_ORDER: Final = frozenset(name for name in FIELDS if name.startswith("order."))
 _OF_PROCEDURE: Final = frozenset(name for name in FIELDS if name.startswith("procedure."))
-_ALWAYS: Final = All(())
-_NEVER: Final = AnyOf(())
+ALWAYS: Final = All(())
+NEVER: Final = AnyOf(())
 
 
 def asks_for_order(condition: Condition) -> bool:
@@ -30,12 +30,12 @@ def asks_for_order(condition: Condition) -> bool:
 
 def may_hold(condition: Condition, facts: StudyFacts) -> bool:
     """Whether the condition holds once an order says what suits it best."""
-    return evaluate(_supposing(condition, _told_by_order(facts), suits=True), facts).truth is True
+    return evaluate(supposing(condition, _told_by_order(facts), suits=True), facts).truth is True
 
 
 def holds_anyway(condition: Condition, facts: StudyFacts) -> bool:
     """Whether it holds whatever an order says."""
-    return evaluate(_supposing(condition, _told_by_order(facts), suits=False), facts).truth is True
+    return evaluate(supposing(condition, _told_by_order(facts), suits=False), facts).truth is True
 
 
 def _told_by_order(facts: StudyFacts) -> frozenset[str]:
@@ -43,10 +43,10 @@ def _told_by_order(facts: StudyFacts) -> frozenset[str]:
     return _OF_ORDER if facts.values["study.procedure_code"] is not None else _OF_ORDER | _OF_PROCEDURE
 
 
-def _supposing(condition: Condition, told: Collection[str], *, suits: bool) -> Condition:
+def supposing(condition: Condition, told: Collection[str], *, suits: bool) -> Condition:
     """The condition as if each test of these facts came to what helps it to hold, or to what does not."""
     if isinstance(condition, Test):
-        return (_ALWAYS if suits else _NEVER) if condition.field in told else condition
+        return (ALWAYS if suits else NEVER) if condition.field in told else condition
     if isinstance(condition, Not):
-        return Not(_supposing(condition.part, told, suits=not suits))
-    return type(condition)(tuple(_supposing(part, told, suits=suits) for part in condition.parts))
+        return Not(supposing(condition.part, told, suits=not suits))
+    return type(condition)(tuple(supposing(part, told, suits=suits) for part in condition.parts))

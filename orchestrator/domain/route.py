@@ -73,6 +73,11 @@ class Rule:
     asks_for_order: bool
     source: Mapping[str, Any]
 
+    @property
+    def sends_on(self) -> bool:
+        """Whether series go on by it."""
+        return bool(self.forward) and self.release != "shadow"
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -221,7 +226,7 @@ def _forwards(asked: Iterable[_Asked], subject: Subject) -> tuple[Forward, ...]:
 
 def _sent_on(one: _Asked, subject: Subject) -> list[SubjectSeries]:
     """The series that a rule sends on: those it matched, all where it matched none in particular."""
-    if not one.holds or not one.rule.forward or one.rule.release == "shadow":
+    if not (one.holds and one.rule.sends_on):
         return []
     return [series for series in subject.series if one.matched is None or series.uid in one.matched]
 

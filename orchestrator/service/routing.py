@@ -11,6 +11,7 @@ from orchestrator.domain.job import Job
 from orchestrator.domain.notice import Happening
 from orchestrator.domain.route import Decision, decide, early
 from orchestrator.domain.snapshot import record_of
+from orchestrator.domain.sooner import certain
 from orchestrator.domain.study import readiness
 from orchestrator.domain.subject import subject_of
 from orchestrator.domain.summary import summary_of
@@ -116,9 +117,9 @@ def route_ready(
     jobs = {identity_of(earlier.job): earlier.job for earlier in known}
     for planned in routing.jobs if is_whole else early(routing.jobs, moment.manifests, list(jobs)):
         _add_job(moment, study, site, planned, jobs, reason=_ROUTED_ANEW if anew else _STUDY_CHANGED)
+    forward(moment, study, site, routing.forwards if is_whole else certain(routing.forwards, rules, subject))
     if is_whole:
         settle_orphans(moment, study.uid)
-        forward(moment, study, site, routing.forwards)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
         unit.studies.describe(summary_of(study), record_of(subject), sites_of(unit, study, site))
         reason = f"jobs asked for: {len(routing.jobs)}"
