@@ -13,13 +13,12 @@ from orchestrator.domain.route import FORWARD, decide
 from orchestrator.domain.sooner import certain
 from orchestrator.domain.subject import subject_of
 from orchestrator.service.repairing import reroute_study
-from tests import strategies
 from tests.fakes.system import CT, QUIET_S, FakeSystem, rule, slices
-from tests.rule_texts import AROUND, BOOK, MANIFESTS, ORDERS, RULES
-from tests.strategies import STUDY_UID, region_series
+from tests.rule_texts import BOOK
+from tests.strategies import STUDY_UID, ct_series, region_series, study_of
 
 if TYPE_CHECKING:
-    from orchestrator.domain.study import Study
+    from orchestrator.domain.study import Series, Study
 
 SECOND = "1.2.3.2"
 MR = {"field": "series.modality", "eq": "MR"}
@@ -129,29 +128,70 @@ def test_a_study_that_waits_for_its_order_sends_nothing_on(tmp_path):
     assert sent_on(system) == []
 
 
-def alike(study: Study) -> Study:
-    """With the same said of study and patient by every image."""
-    first = study.series[0].header
-    said = {"study_description": first.study_description.strip(), "patient_age": first.patient_age}
-    return replace(
-        study,
-        series=tuple(
-            replace(s, instances=tuple(replace(i, header=replace(i.header, **said)) for i in s.instances))
-            for s in study.series
-        ),
-    )
+TESTS = st.sampled_from(
+    [
+        {"field": "series.body_part", "eq": "KNEE"},
+        {"field": "series.body_part", "eq": "HIP"},
+        {"has_region": True},
+        {"field": "node.name", "eq": "ct1"},
+        {"field": "study.series_count", "ge": 3},
+        {"field": "study.description", "eq": "Knee"},
+        {"field": "order.is_known", "eq": True},
+    ]
+)
+PARTS = TESTS | TESTS.map(lambda test: {"not": test}) | st.just({"not": {"has_region": True}})
+ALLS = st.lists(PARTS, min_size=1, max_size=2).map(lambda parts: {"all": parts})
+CONDITIONS = st.one_of(
+    ALLS,
+    PARTS,
+    st.lists(ALLS | PARTS, min_size=2, max_size=2).map(lambda parts: {"any": parts}),
+    st.lists(ALLS | PARTS, min_size=2, max_size=2).map(lambda parts: {"all": parts}),
+    ALLS.map(lambda whole: {"not": whole}),
+)
+RULES = st.lists(st.tuples(CONDITIONS, st.sampled_from([["pacs"], []]), st.booleans()), max_size=2)
+LAST = st.tuples(CONDITIONS | st.just({"field": "node.name", "eq": "ct1"}), st.just(["share"]), st.just(value=False))
+ORDER = st.sampled_from([(True, True), (False, True), (False, False)])
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
-@given(strategies.studies().map(alike), RULES, AROUND, ORDERS, st.data())
+@st.composite
+def studies(draw: st.DrawFn) -> Study:
+    """Of two to four series, regions drawn on the first among them; each image says the same of the study, or nothing.
+
+    A series that is there may say nothing of the study, but the first one speaks for all.
+    """
+    description = draw(st.sampled_from(["", "Knee"]))
+    parts = draw(st.lists(st.sampled_from(["KNEE", "HIP", "", "drawn"]), min_size=1, max_size=3))
+    made = [ct_series("1.2.3.1", count=1, body_part=draw(st.sampled_from(["KNEE", "HIP"])))]
+    for number, part in enumerate(parts, 2):
+        uid = f"1.2.3.{number}"
+        drawn = region_series(uid, "1.2.3.1", series_number=number)
+        made.append(drawn if part == "drawn" else ct_series(uid, count=1, body_part=part, series_number=number))
+    said = [description, *(draw(st.sampled_from(["", description])) for _ in parts)]
+    return study_of(*(_saying(one, text) for one, text in zip(made, said, strict=True)))
+
+
+def _saying(series: Series, description: str) -> Series:
+    instances = (replace(i, header=replace(i.header, study_description=description)) for i in series.instances)
+    return replace(series, instances=tuple(instances))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=1000)
+@given(studies(), RULES, LAST, ORDER, st.data())
 def test_what_goes_on_sooner_goes_on_alike_when_the_study_is_whole(
-    study: Study, texts: list[dict[str, Any]], around: dict[str, Any], order: dict[str, Any], data: st.DataObject
+    study: Study, asked: list[Any], last: Any, order: tuple[bool, bool], data: st.DataObject
 ) -> None:
-    rules = BOOK.rules(texts)
+    rules = BOOK.rules(
+        [
+            forwarding(when, name=str(number), forward=to, stop=stop)
+            for number, (when, to, stop) in enumerate([*asked, last])
+        ]
+    )
     ready = data.draw(st.sets(st.sampled_from(study.series), min_size=1))
-    part = subject_of(replace(study, series=tuple(s for s in study.series if s in ready)), around | order)
-    sooner = certain(decide(part, rules, MANIFESTS).forwards, rules, part)
-    whole = {one.series_uid: one for one in decide(subject_of(study, around | order), rules, MANIFESTS).forwards}
+    around = {"node.name": "ct1", "order.is_known": order[0]}
+    part = subject_of(replace(study, series=tuple(s for s in study.series if s in ready)), around)
+    sooner = certain(decide(part, rules, {}).forwards, rules, part)
+    later = around | {"order.is_known": order[1]}
+    whole = {one.series_uid: one for one in decide(subject_of(study, later), rules, {}).forwards}
     assert sooner == [whole.get(one.series_uid) for one in sooner]
 
 
