@@ -15,7 +15,7 @@ from orchestrator.domain.subject import subject_of
 from orchestrator.service.repairing import reroute_study
 from tests.fakes.system import CT, QUIET_S, FakeSystem, rule, slices
 from tests.rule_texts import BOOK
-from tests.strategies import STUDY_UID, ct_series, region_series, study_of
+from tests.strategies import STUDY_UID, ct_header, ct_series, region_series, study_of
 
 if TYPE_CHECKING:
     from orchestrator.domain.study import Series, Study
@@ -116,6 +116,12 @@ def test_each_object_goes_once_also_those_that_come_later(tmp_path):
     assert len(sent) == len(set(sent)) == 7
 
 
+def test_what_cannot_be_read_stays_here(tmp_path):
+    system = FakeSystem(tmp_path, rules=(forwarding(CT),))
+    system.receive_and_route(*slices(), ct_header("1.2.3.1.9", unreadable="too deep"))
+    assert sent_on(system) == FIRST_ALONE
+
+
 def test_what_was_not_certain_goes_when_the_study_is_whole(tmp_path):
     system, visit = partly(tmp_path, forwarding({"field": "study.series_count", "ge": 2}))
     finish(system, visit)
@@ -175,7 +181,7 @@ def _saying(series: Series, description: str) -> Series:
     return replace(series, instances=tuple(instances))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=1000)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=600)
 @given(studies(), RULES, LAST, ORDER, st.data())
 def test_what_goes_on_sooner_goes_on_alike_when_the_study_is_whole(
     study: Study, asked: list[Any], last: Any, order: tuple[bool, bool], data: st.DataObject
