@@ -13,7 +13,7 @@ from orchestrator.domain.condition import All, AnyOf, Not, Test, evaluate
 from orchestrator.domain.fact_sources import FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from orchestrator.domain.condition import Condition
     from orchestrator.domain.fact import StudyFacts
@@ -37,10 +37,23 @@ def certain(forwards: Sequence[Forward], rules: Sequence[Rule], subject: Subject
     """Those of what a routing of part of a study sends on that the routing of the whole sends on alike."""
     if not forwards:
         return []
-    facts = subject.facts
-    open_ = _open(facts)
+    facts, open_ = subject.facts, _open(subject.facts)
+    asked = _asked(rules, facts, open_)
+    if asked is None:
+        return []
+    answers = [_answer(rule.when, facts, open_) for rule in asked]
     alone = {series.uid: facts.only(series) for series in subject.series}
-    return [one for one in forwards if _is_certain(rules, facts, alone[one.series_uid], open_)]
+    return [one for one in forwards if all(is_answered(alone[one.series_uid]) for is_answered in answers)]
+
+
+def _asked(rules: Sequence[Rule], facts: StudyFacts, open_: Collection[str]) -> list[Rule] | None:
+    """The rules that send on and will be asked; None where a rule above them may still come to stop."""
+    for place, rule in enumerate(rules, 1):
+        if rule.stop and _holds(_of_study(rule.when, open_, suits=True), facts):
+            is_sure = _holds(_of_study(rule.when, open_, suits=False), facts)
+            is_last = is_sure or not any(later.sends_on for later in rules[place:])
+            return [one for one in rules[:place] if one.sends_on] if is_last else None
+    return [rule for rule in rules if rule.sends_on]
 
 
 def _open(facts: StudyFacts) -> frozenset[str]:
@@ -49,25 +62,13 @@ def _open(facts: StudyFacts) -> frozenset[str]:
     return _BY_OTHERS | _OF_WHOLE | unsaid | (frozenset() if facts.values["order.is_known"] else _OF_ORDER)
 
 
-def _is_certain(rules: Sequence[Rule], facts: StudyFacts, alone: StudyFacts, open_: Collection[str]) -> bool:
-    """Whether every rule's answer for one series, `alone`, is certain, and which rules are asked at all."""
-    for place, rule in enumerate(rules, 1):
-        if rule.sends_on and not _is_answered(rule.when, facts, alone, open_):
-            return False
-        if rule.stop:
-            if _holds(_of_study(rule.when, open_, suits=False), facts):
-                return True
-            if _holds(_of_study(rule.when, open_, suits=True), facts):
-                return not any(later.sends_on for later in rules[place:])
-    return True
-
-
-def _is_answered(condition: Condition, facts: StudyFacts, alone: StudyFacts, open_: Collection[str]) -> bool:
-    """Whether it is certain that a rule of this condition sends the series on, or that it does not."""
+def _answer(condition: Condition, facts: StudyFacts, open_: Collection[str]) -> Callable[[StudyFacts], bool]:
+    """Tells of a series alone whether it is certain that a rule of this condition sends it on, or that it does not."""
     if not _is_of_one(condition):
-        return not _holds(_of_study(condition, open_, suits=True), facts)
-    at_most, at_least = (_holds(supposing(condition, open_, suits=suits), alone) for suits in (True, False))
-    return at_most == at_least
+        is_out_of_question = not _holds(_of_study(condition, open_, suits=True), facts)
+        return lambda _: is_out_of_question
+    at_most, at_least = (supposing(condition, open_, suits=suits) for suits in (True, False))
+    return lambda alone: _holds(at_most, alone) == _holds(at_least, alone)
 
 
 def _holds(condition: Condition, facts: StudyFacts) -> bool:
