@@ -67,6 +67,8 @@ def _answer(condition: Condition, facts: StudyFacts, open_: Collection[str]) -> 
     if not _is_of_one(condition):
         is_out_of_question = not _holds(_of_study(condition, open_, suits=True), facts)
         return lambda _: is_out_of_question
+    if not _has(condition, lambda test: test.field in open_):
+        return lambda _: True
     at_most, at_least = (supposing(condition, open_, suits=suits) for suits in (True, False))
     return lambda alone: _holds(at_most, alone) == _holds(at_least, alone)
 
@@ -81,7 +83,7 @@ def _is_of_one(condition: Condition) -> bool:
         return all(_is_of_one(part) for part in condition.parts)
     if isinstance(condition, All):
         return not any(_asks_for_others(part) for part in condition.parts)
-    return isinstance(condition, Test) or not _names_series(condition)
+    return isinstance(condition, Test) or not _has(condition, lambda test: test.is_of_series)
 
 
 def _asks_for_others(condition: Condition) -> bool:
@@ -95,12 +97,13 @@ def _asks_for_others(condition: Condition) -> bool:
     return any(_asks_for_others(part) for part in condition.parts)
 
 
-def _names_series(condition: Condition) -> bool:
+def _has(condition: Condition, is_wanted: Callable[[Test], bool]) -> bool:
+    """Whether one of its tests is such."""
     if isinstance(condition, Test):
-        return condition.is_of_series
+        return is_wanted(condition)
     if isinstance(condition, Not):
-        return _names_series(condition.part)
-    return any(_names_series(part) for part in condition.parts)
+        return _has(condition.part, is_wanted)
+    return any(_has(part, is_wanted) for part in condition.parts)
 
 
 def _of_study(condition: Condition, open_: Collection[str], *, suits: bool, is_bound: bool = False) -> Condition:
