@@ -71,6 +71,7 @@ def test_an_order_is_taken_back_for_one_patient_or_for_all(system, engine):
 def test_accession_numbers_may_hold_any_sign(system, engine):
     assert engine.put("/api/v1/orders/26%2F0815%20K", json={}).json()["accession_number"] == "26/0815 K"
     assert engine.put("/api/v1/orders/%20%20", json={}).json()["code"] == Fault.REQUEST_INVALID.code
+    assert engine.put("/api/v1/orders/A%0A1", json={}).json()["code"] == Fault.NOT_FOUND.code
     assert engine.put(f"/api/v1/orders/{'9' * 65}", json={}).status_code == 422
 
 

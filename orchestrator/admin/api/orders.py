@@ -34,11 +34,14 @@ class OrderGiven(BaseModel):
     scheduled_station: str = Field("", max_length=64)
 
 
-@router.put("/orders/{accession_number:path}", response_model=OrderShape, responses=documented(422))
+@router.put("/orders/{accession_number:path}", response_model=OrderShape, responses=documented(404, 422))
 def tell(
     request: Request, admin: Here, who: OrderTeller, accession_number: Number, order: OrderGiven
 ) -> dict[str, Any]:
-    """The order as it is now; studies of its accession number are decided again where that changes it."""
+    """The order as it is now; studies of its accession number are decided again where that changes it.
+
+    An accession number with a line break is none: not found.
+    """
     told = Order(accession_number=_number(accession_number), at=admin.clock.now(), **order.model_dump())
     acting.put_order(request, admin, who, told)
     return asdict(told)
