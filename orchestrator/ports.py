@@ -1,7 +1,4 @@
-"""What the services need from the outside, as protocols. Adapters fulfil them; tests bring fakes.
-
-One contract suite per port runs on the fake and on the real thing.
-"""
+"""What the services need from the outside. Adapters fulfil it, tests bring fakes; contract suites run on both."""
 
 from __future__ import annotations
 
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.lists import Lists
     from orchestrator.notices import Notices
     from orchestrator.offices import Alarms, Leases, Workers
+    from orchestrator.orders import Orders
     from orchestrator.site import Site
     from orchestrator.trail import AuditTrail
     from orchestrator.versions import Versions
@@ -431,6 +429,10 @@ class Unit(People, Protocol):
     @property
     def deliveries(self) -> Deliveries:
         """What was sent."""
+
+    @property
+    def orders(self) -> Orders:
+        """What was ordered."""
 
     @property
     def site(self) -> Site:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Test
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.domain.fact import SeriesFacts, StudyFacts
 
 ORDER = {False: 0, None: 1, True: 2}
@@ -28,6 +31,40 @@ def brute_force(condition: Condition, facts: StudyFacts, series: SeriesFacts | N
         case All(parts=parts):
             tried = facts.series if any(map(names_series, parts)) else [None]
             return max((min(brute_force(p, facts, s) for p in parts) for s in tried), default=0)
+
+
+def depends_on_order(condition: Condition, facts: StudyFacts) -> bool:
+    """Whether what an order says decides if the condition holds: all that its tests can come to is tried."""
+    told = ["order."] if facts.values["study.procedure_code"] else ["order.", "procedure."]
+    places = sum(test.field.startswith(tuple(told)) for test in tests_in(condition))
+    outcomes = set()
+    for drawn in product([False, True], repeat=places):
+        truths = iter(drawn)
+        outcomes.add(brute_force(_told(condition, tuple(told), truths), facts) == RANK_OF_TRUE)
+    return len(outcomes) > 1
+
+
+def tests_in(condition: Condition) -> list[Test]:
+    match condition:
+        case Test():
+            return [condition]
+        case Not(part=part):
+            return tests_in(part)
+        case _:
+            return [test for part in condition.parts for test in tests_in(part)]
+
+
+def _told(condition: Condition, told: tuple[str, ...], truths: Iterator[bool]) -> Condition:
+    match condition:
+        case Test(field=field) if field.startswith(told):
+            truth = next(truths)
+            return Test("study.series_count", "ge", str(truth), lambda _: truth, "as drawn")
+        case Test():
+            return condition
+        case Not(part=part):
+            return Not(_told(part, told, truths))
+        case _:
+            return type(condition)(tuple(_told(part, told, truths) for part in condition.parts))
 
 
 def of_test(test: Test, source: StudyFacts | SeriesFacts) -> int:

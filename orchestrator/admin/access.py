@@ -181,6 +181,7 @@ def require_seen(request: Request, admin: Admin, who: Principal, study_uid: str)
 
 Reader = Annotated[Principal, Depends(may(Permission.STUDIES_READ))]
 Actor = Annotated[Principal, Depends(may(Permission.JOBS_ACT))]
+OrderTeller = Annotated[Principal, Depends(may(Permission.ORDERS_WRITE))]
 Watcher = Annotated[Principal, Depends(may(Permission.STATUS_READ))]
 RuleReader = Annotated[Principal, Depends(may(Permission.RULES_READ))]
 RuleWriter = Annotated[Principal, Depends(may(Permission.RULES_WRITE))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.admin.access import address_of, require_seen
 from orchestrator.admin.seeing import seen_job
 from orchestrator.domain import audit
-from orchestrator.service import configuring, deciding
+from orchestrator.service import configuring, deciding, ordering
 from orchestrator.service.operating import clear_alarm
 from orchestrator.service.probing import send_test
 from orchestrator.service.repairing import cancel_job, reroute_study, retry_job
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator.admin.context import Admin
     from orchestrator.domain.access import Principal
+    from orchestrator.domain.order import Order
     from orchestrator.domain.site import Section, SiteFile
     from orchestrator.service.probing import Tried
     from orchestrator.service.repairing import Cancelled, Rerouted, Retried
@@ -47,6 +48,18 @@ def cancel(request: Request, admin: Admin, who: Principal, job_id: str, reason: 
     cancelled = cancel_job(admin.router, job.id, by=who.name, reason=reason)
     _tell(request, admin, who, audit.JOB_CANCELLED, job.id)
     return cancelled
+
+
+def put_order(request: Request, admin: Admin, who: Principal, order: Order) -> None:
+    """Tell of an order."""
+    ordering.keep_order(admin.records, admin.clock, order)
+    _tell(request, admin, who, audit.ORDER_KEPT, audit.order_mark(order.accession_number))
+
+
+def drop_order(request: Request, admin: Admin, who: Principal, accession_number: str, patient_id: str | None) -> None:
+    """Take an order back."""
+    ordering.drop_order(admin.records, admin.clock, accession_number, patient_id)
+    _tell(request, admin, who, audit.ORDER_DROPPED, audit.order_mark(accession_number))
 
 
 def propose(

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from orchestrator.admin.access import API
-from orchestrator.admin.api import jobs, people, rules, site, status, studies
+from orchestrator.admin.api import jobs, orders, people, rules, site, status, studies
 from orchestrator.admin.context import admin_of
 from orchestrator.admin.pages import page_routers
 from orchestrator.admin.pages.rendering import error_page
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from orchestrator.admin.context import Admin
 
-_PARTS: Final = (studies, jobs, rules, site, people, status)
+_PARTS: Final = (studies, jobs, orders, rules, site, people, status)
 BODY_CAPS: Final = {"/rules": 4 << 20, f"{API}/rules": 2 << 20}
 """Bytes that a request may have where it holds rules; a form writes a mebibyte of them as up to three."""
 _log = logging.getLogger("tendon.admin")

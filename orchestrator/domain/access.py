@@ -24,6 +24,8 @@ class Permission(StrEnum):
     """Studies, jobs, results and deliveries, with the names of patients."""
     JOBS_ACT = "jobs:act"
     """Retry, cancel and route again."""
+    ORDERS_WRITE = "orders:write"
+    """Tell of orders: what an interface engine of the hospital does."""
     STATUS_READ = "status:read"
     """Pipelines, workers, counts and alarms: nothing of a patient."""
     RULES_READ = "rules:read"
@@ -41,7 +43,11 @@ class Permission(StrEnum):
 
 _P = Permission
 _READER: Final = frozenset({_P.STUDIES_READ, _P.STATUS_READ, _P.EMERGENCY})
-_OPERATOR: Final = _READER | {_P.JOBS_ACT, _P.RULES_READ, _P.RULES_WRITE, _P.SITE_READ, _P.SITE_ACT}
+_OPERATOR: Final = _READER | {
+    *(_P.JOBS_ACT, _P.ORDERS_WRITE),
+    *(_P.RULES_READ, _P.RULES_WRITE),
+    *(_P.SITE_READ, _P.SITE_ACT),
+}
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     "viewer": _READER,
     "radiologist": _READER,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ ALARM_CLEARED: Final = "alarm.cleared"
 JOB_RETRIED: Final = "job.retried"
 JOB_CANCELLED: Final = "job.cancelled"
 STUDY_REROUTED: Final = "study.rerouted"
+ORDER_KEPT: Final = "order.kept"
+ORDER_DROPPED: Final = "order.dropped"
+"""Their subject is `order_mark` of the accession number, which itself is told nowhere."""
 STUDY_READ: Final = "study.read"
 STUDIES_LISTED: Final = "studies.listed"
 
@@ -106,6 +110,11 @@ def refused_to(
     return AuditEvent(
         event, "serious failure", at, at, inert(actor), address, subject=inert(subject), reason=inert(reason)
     )
+
+
+def order_mark(accession_number: str) -> str:
+    """By which whoever knows an accession number finds in the trail what was done to its order."""
+    return sha256(accession_number.encode()).hexdigest()[:16]
 
 
 def over_quota(node: Node, at: datetime) -> AuditEvent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from orchestrator.domain.awaiting import holds_anyway, may_hold
 from orchestrator.domain.condition import All, AnyOf, Condition, Not, Operator, Test, evaluate, matching_series
 from orchestrator.domain.errors import Fault
 from orchestrator.domain.pipeline import upstream_first
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.condition import Verdict
     from orchestrator.domain.fact import StudyFacts
     from orchestrator.domain.job import JobInput
+    from orchestrator.domain.order import NoOrder
     from orchestrator.domain.pipeline import Manifest
     from orchestrator.domain.plan import UnaskedJob
     from orchestrator.domain.queue import Priority
@@ -66,7 +68,15 @@ class Rule:
     release: Release
     forward: tuple[str, ...]
     stop: bool
+    wait_s: int
+    """For so long after the study's first object it waits for an order; 0 where it does not."""
+    asks_for_order: bool
     source: Mapping[str, Any]
+
+    @property
+    def sends_on(self) -> bool:
+        """Whether series go on by it."""
+        return bool(self.forward) and self.release != "shadow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +127,15 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything one routing of one study decided. No job comes before one that it builds on."""
+    """Everything one routing of one study decided. No job comes before one that it builds on.
+
+    With `waits_s` it decided nothing yet: the study is to be routed so long after its first object.
+    """
 
     decisions: tuple[Decision, ...]
     jobs: tuple[PlannedJob, ...]
     forwards: tuple[Forward, ...] = ()
+    waits_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,18 +177,23 @@ def decide(
     *,
     earlier: Sequence[Upstream] = (),
     anew: bool = False,
+    no_order: NoOrder | None = None,
 ) -> Routing:
     """Which pipelines run on which series of the study, and every yes and no on the way.
 
     `earlier` are the study's jobs so far, oldest first, on whose results new ones may build. One that stands on the
     same inputs is planned as it is, a superseded one in its next generation; `anew`, so is one that was given up, and
     one by another build of its pipeline does not stand. The study has readable images of others only; whether its
-    patients agree is the caller's to judge.
+    patients agree is the caller's to judge. `no_order` says why the order of the study is not known, where it is not:
+    while a rule waits for it that it decides on, nothing is decided.
     """
     planner = Planner(subject, earlier, anew)
     asked = list(_weigh(rules, subject.facts))
+    waiting = [one.rule for one in asked if no_order and _waits(one.rule, subject.facts, no_order)]
+    if waiting:
+        return Routing(tuple(map(_said_of_wait, waiting)), (), waits_s=min(rule.wait_s for rule in waiting))
     jobs = _planned(asked, planner, manifests)
-    decisions = [decision for one in asked for decision in _said(one, planner, manifests)]
+    decisions = [decision for one in asked for decision in _said(one, planner, manifests, no_order)]
     if asked and asked[-1].rule.stop and asked[-1].holds:
         reason = f"stops here; later rules not asked: {len(rules) - len(asked)}"
         decisions.append(Decision(asked[-1].rule.name, "", "", is_yes=True, reason=reason))
@@ -207,7 +226,7 @@ def _forwards(asked: Iterable[_Asked], subject: Subject) -> tuple[Forward, ...]:
 
 def _sent_on(one: _Asked, subject: Subject) -> list[SubjectSeries]:
     """The series that a rule sends on: those it matched, all where it matched none in particular."""
-    if not one.holds or not one.rule.forward or one.rule.release == "shadow":
+    if not (one.holds and one.rule.sends_on):
         return []
     return [series for series in subject.series if one.matched is None or series.uid in one.matched]
 
@@ -263,11 +282,26 @@ def _weigh(rules: Sequence[Rule], facts: StudyFacts) -> Iterable[_Asked]:
             return
 
 
-def _said(one: _Asked, planner: Planner, manifests: Mapping[str, Manifest]) -> Iterable[Decision]:
+def _waits(rule: Rule, facts: StudyFacts, no_order: NoOrder) -> bool:
+    """Whether the rule's time is not over and what an order says decides whether it holds."""
+    is_in_time = no_order.is_waited_for(rule.wait_s)
+    return is_in_time and may_hold(rule.when, facts) and not holds_anyway(rule.when, facts)
+
+
+def _said_of_wait(rule: Rule) -> Decision:
+    reason = f"not decided yet: it waits for an order until {rule.wait_s} s after the first object"
+    return Decision(rule.name, "", "", is_yes=False, reason=reason)
+
+
+def _said(
+    one: _Asked, planner: Planner, manifests: Mapping[str, Manifest], no_order: NoOrder | None
+) -> Iterable[Decision]:
     """Every yes and no of one rule and of the pipelines it runs."""
     rule, verdict = one.rule, one.verdict
     if not one.holds:
         reason = verdict.reason if verdict.truth is not None else f"not known: {verdict.reason}"
+        if no_order and rule.asks_for_order and may_hold(rule.when, planner.facts):
+            reason = f"{reason}{': ' if ' order.' in reason else '; '}{no_order.told(rule.wait_s)}"
         yield Decision(rule.name, ", ".join(rule.run), "", is_yes=False, reason=reason)
         return
     yield Decision(rule.name, "", "", is_yes=True, reason=verdict.reason)

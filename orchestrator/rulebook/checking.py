@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
+from orchestrator.domain.awaiting import asks_for_order
 from orchestrator.domain.condition import evaluate
 from orchestrator.domain.delivery import wants
 from orchestrator.domain.errors import Fault
@@ -63,7 +64,10 @@ def compile_rules(source: Any, findings: list[Finding]) -> tuple[tuple[Rule, ...
         if text.name in names:
             compiler.fault(f"{path}.name", f"another rule is named {text.name}")
         names.add(text.name)
-        rules.append(_rule(text, given[number], compiler.condition(text.when, f"{path}.when")))
+        rule = _rule(text, given[number], compiler.condition(text.when, f"{path}.when"))
+        if rule.wait_s and not rule.asks_for_order and not findings:
+            compiler.fault(f"{path}.wait_s", "the rule asks for no fact of the order, such as order.reason")
+        rules.append(rule)
         for position, example in enumerate(text.examples):
             facts_of(example, f"{path}.examples[{position}]", compiler)
     return tuple(rules), texts
@@ -79,6 +83,8 @@ def _rule(text: RuleText, source: Mapping[str, Any], when: Condition) -> Rule:
         release=text.release,
         forward=tuple(dict.fromkeys(text.forward)),
         stop=text.stop,
+        wait_s=text.wait_s or 0,
+        asks_for_order=asks_for_order(when),
         source=source,
     )
 

@@ -28,6 +28,7 @@ def facts_of(example: FactsText, path: str, compiler: Compiler) -> StudyFacts:
         **_section("study", example.study, f"{path}.study", compiler),
         **_patient(example.patient, f"{path}.patient", compiler),
         **_section("procedure", example.procedure, f"{path}.procedure", compiler),
+        **_order(example.order, f"{path}.order", compiler),
         **_section("node", example.node, f"{path}.node", compiler),
     }
     series = [
@@ -71,6 +72,14 @@ def _patient(given: Mapping[str, Any], path: str, compiler: Compiler) -> dict[st
             facts["patient.priors"] = tuple(
                 Prior(_capitals(one.modalities), _capitals(one.body_parts), one.days) for one in stated
             )
+    return facts
+
+
+def _order(given: Mapping[str, Any], path: str, compiler: Compiler) -> dict[str, Fact | None]:
+    """An order that tells anything is known; where an example tells nothing of one there is none."""
+    facts = _section("order", given, path, compiler)
+    if facts["order.is_known"] is None:
+        facts["order.is_known"] = any(value is not None for value in facts.values())
     return facts
 
 

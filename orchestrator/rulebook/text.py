@@ -108,6 +108,7 @@ class FactsText(_Text):
     study: dict[StrictStr, Any] = {}
     patient: dict[StrictStr, Any] = {}
     procedure: dict[StrictStr, Any] = {}
+    order: dict[StrictStr, Any] = {}
     node: dict[StrictStr, Any] = {}
     series: list[dict[StrictStr, Any]] = []
 
@@ -138,4 +139,5 @@ class RuleText(_Text):
     release: Release = "at_once"
     forward: list[Name] = []
     stop: StrictBool = False
+    wait_s: Annotated[StrictInt, Field(ge=1, le=86_400)] | None = None
     examples: list[ExampleText] = Field([], max_length=100)

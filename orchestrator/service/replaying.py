@@ -27,7 +27,7 @@ def replay(
     """Every study that was routed and of which something came since, unchanged ones too, the oldest first.
 
     Both the rules in force and those that are tried decide by the facts it was routed by, as if nothing had been done
-    with it. Raises Refused RULE_INVALID.
+    with it and no order were waited for any more. Raises Refused RULE_INVALID.
     """
     with records.reading() as unit:
         current = unit.site.current() or SiteContent()
@@ -49,5 +49,6 @@ def seconds_of_jobs(records: Records) -> dict[str, tuple[float, float]]:
 def _by_table(record: Mapping[str, Any], table: Procedures) -> dict[str, Any]:
     """The record with what another table of procedures tells."""
     facts = {name: value for name, value in record["study"].items() if not name.startswith("procedure.")}
-    told = table.facts(facts.get("study.procedure_code", ""), facts.get("study.description", ""))
+    code = facts.get("study.procedure_code") or facts.get("order.procedure_code", "")
+    told = table.facts(code, facts.get("study.description", ""))
     return {**record, "study": {**facts, **told}}

@@ -11,6 +11,7 @@ from orchestrator.domain.job import Job
 from orchestrator.domain.notice import Happening
 from orchestrator.domain.route import Decision, decide, early
 from orchestrator.domain.snapshot import record_of
+from orchestrator.domain.sooner import certain
 from orchestrator.domain.study import readiness
 from orchestrator.domain.subject import subject_of
 from orchestrator.domain.summary import summary_of
@@ -100,23 +101,25 @@ def route_ready(
     """Decide on these series of a study that is held; `ready` names each with the signal that it has arrived.
 
     Inputs on which a job stands get no other, whatever build of its pipeline it is by. A superseded job does not
-    stand; `anew`, neither does one that was given up: then the next generation is made.
+    stand; `anew`, neither does one that was given up: then the next generation is made, and no order is waited for.
     """
     moment = Moment(unit, router.catalog.manifests(), router.identifiers, router.clock.now())
     is_whole = len(ready) == len(study.series)
     known = jobs_as_upstream(moment, study.uid)
-    subject = subject_of(
-        replace(study, series=tuple(s for s in study.series if s.uid in ready)),
-        circumstances(unit, study, site, router.rulebook.procedures(site.procedures), router.time_zone),
-    )
+    around = circumstances(unit, study, site, router.rulebook.procedures(site.procedures), router.time_zone)
+    subject = subject_of(replace(study, series=tuple(s for s in study.series if s.uid in ready)), around.facts)
     rules = router.rulebook.rules(site.rules)
-    routing = decide(subject, rules, moment.manifests, earlier=known, anew=anew)
+    no_order = around.no_order_at(moment.now, is_awaited=not anew)
+    routing = decide(subject, rules, moment.manifests, earlier=known, anew=anew, no_order=no_order)
+    if routing.waits_s:
+        _wait(moment, study, site, ready, routing, until=around.began_at + timedelta(seconds=routing.waits_s))
+        return routing
     jobs = {identity_of(earlier.job): earlier.job for earlier in known}
     for planned in routing.jobs if is_whole else early(routing.jobs, moment.manifests, list(jobs)):
         _add_job(moment, study, site, planned, jobs, reason=_ROUTED_ANEW if anew else _STUDY_CHANGED)
+    forward(moment, study, site, routing.forwards if is_whole else certain(routing.forwards, rules, subject))
     if is_whole:
         settle_orphans(moment, study.uid)
-        forward(moment, study, site, routing.forwards)
         unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, routing.decisions)
         unit.studies.describe(summary_of(study), record_of(subject), sites_of(unit, study, site))
         reason = f"jobs asked for: {len(routing.jobs)}"
@@ -125,6 +128,19 @@ def route_ready(
     unit.studies.find_ready(study.uid, found, moment.now)
     unit.studies.settle(study.uid, ready, close=is_whole)
     return routing
+
+
+def _wait(  # noqa: PLR0917
+    moment: Moment, study: Study, site: SiteFile, ready: Mapping[str, str], routing: Routing, until: datetime
+) -> None:
+    """Nothing is settled: the study is looked at again then, or when its order comes. Each rule says so once."""
+    unit = moment.unit
+    said = {(revision, decision) for revision, _, _, decision in unit.jobs.decisions(study.uid)}
+    new = [decision for decision in routing.decisions if (study.revision, decision) not in said]
+    unit.jobs.add_decisions(study.uid, study.revision, site.version, moment.now, new)
+    unit.studies.find_ready(study.uid, ready, moment.now)
+    for series_uid in ready:
+        unit.studies.postpone(series_uid, until)
 
 
 def ready_series(router: Router, unit: Unit, study: Study, now: datetime) -> dict[str, str]:

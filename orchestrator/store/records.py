@@ -30,6 +30,7 @@ from orchestrator.store.keeping import KeepingRows
 from orchestrator.store.leases import LeaseRows
 from orchestrator.store.lists import ListRows
 from orchestrator.store.notices import NoticeRows
+from orchestrator.store.orders import OrderRows
 from orchestrator.store.site import SiteRows
 from orchestrator.store.studies import StudyRows
 from orchestrator.store.tables import installation
@@ -77,6 +78,10 @@ class _Unit:
     @cached_property
     def deliveries(self) -> DeliveryRows:
         return DeliveryRows(self.connection)
+
+    @cached_property
+    def orders(self) -> OrderRows:
+        return OrderRows(self.connection)
 
     @cached_property
     def site(self) -> SiteRows:

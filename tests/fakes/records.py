@@ -15,6 +15,7 @@ from tests.fakes.keeping import MemoryKeeping
 from tests.fakes.lists import MemoryLists
 from tests.fakes.notices import MemoryNotices
 from tests.fakes.offices import MemoryAlarms, MemoryLeases, MemoryWorkers
+from tests.fakes.orders import MemoryOrders
 from tests.fakes.state import State
 from tests.fakes.studies import MemoryStudies
 from tests.fakes.trail import MemoryAuditTrail
@@ -78,6 +79,7 @@ class MemoryUnit:
         self.versions = MemoryVersions(state)
         self.jobs = MemoryJobs(state)
         self.deliveries = MemoryDeliveries(state)
+        self.orders = MemoryOrders(state)
         self.site = MemorySite(state)
         self.leases = MemoryLeases(state)
         self.workers = MemoryWorkers(state)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.domain.delivery import Delivery, Output
     from orchestrator.domain.job import Job, Stage
     from orchestrator.domain.notice import Posting
+    from orchestrator.domain.order import Order
     from orchestrator.domain.provider import SignIn
     from orchestrator.domain.retention import Retirement
     from orchestrator.domain.route import Decision
@@ -81,6 +82,7 @@ class State:
     sign_ins: dict[str, SignIn] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     notices: dict[int, Posting] = field(default_factory=dict)
+    orders: dict[tuple[str, str], Order] = field(default_factory=dict)
 
     def copy(self) -> State:
         return replace(self, **{name: dict(getattr(self, name)) for name in self.__dataclass_fields__})

@@ -11,86 +11,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import Refused
-from orchestrator.domain.pipeline import Input
-from orchestrator.domain.queue import PRIORITY_ORDER
-from orchestrator.domain.route import FORWARD, RELEASE_ORDER, decide, outcome
+from orchestrator.domain.order import NoOrder
+from orchestrator.domain.route import FORWARD, decide, outcome
 from orchestrator.domain.site import SiteContent
 from orchestrator.domain.snapshot import record_of, subject_in
 from orchestrator.domain.subject import subject_of
 from orchestrator.domain.trial import mean_seconds, tally
-from orchestrator.rulebook import YamlRulebook
 from orchestrator.service.operating import current_site
 from orchestrator.service.replaying import replay, seconds_of_jobs
 from orchestrator.service.working import complete_stage
 from tests import strategies
 from tests.fakes.system import CT, FakeSystem, rule, slices
-from tests.plain_interpreter import RANK_OF_TRUE, brute_force
-from tests.strategies import manifest_of
+from tests.plain_interpreter import RANK_OF_TRUE, brute_force, depends_on_order
+from tests.rule_texts import AROUND, BOOK, MANIFESTS, NO_ORDER, ORDERS, RULES
 
 if TYPE_CHECKING:
     from orchestrator.domain.route import Rule
     from orchestrator.domain.study import Study
     from orchestrator.domain.trial import Change
-
-BOOK = YamlRulebook()
-MANIFESTS = {
-    "bone_ct": manifest_of("bone_ct", Input("ct", "volume")),
-    "each": manifest_of("each", Input("ct", "volume", BOOK.condition(CT, "where"), count="each")),
-    "tumour": manifest_of("tumour", Input("ct", "volume"), Input("tumour", "region", on="ct")),
-    "density": manifest_of(
-        "density", Input("ct", "volume"), Input("bone", "result", pipeline="bone_ct", required=False)
-    ),
-}
-
-
-LEAVES = st.sampled_from(
-    [
-        CT,
-        {"field": "series.modality", "in": ["MR", "RTSTRUCT"]},
-        {"field": "series.body_part", "matches": "(?i)k"},
-        {"field": "series.slice_step_mm", "le": 2},
-        {"field": "series.is_volume", "eq": True},
-        {"field": "series.kernel", "exists": False},
-        {"field": "study.series_count", "ge": 2},
-        {"field": "study.sample_percent", "lt": 50},
-        {"field": "patient.age_years", "gt": 17},
-        {"field": "node.name", "eq": "ct1"},
-        {"field": "study.received_time", "between": ["20:00", "07:00"]},
-        {"has_region": True},
-        {"has_region": "(?i)t"},
-        {"has_prior": {"modality": "CT"}},
-    ]
-)
-TREES = st.recursive(
-    LEAVES,
-    lambda parts: (
-        st.lists(parts, min_size=1, max_size=3).map(lambda given: {"all": given})
-        | st.lists(parts, min_size=1, max_size=3).map(lambda given: {"any": given})
-        | parts.map(lambda given: {"not": given})
-    ),
-    max_leaves=5,
-)
-RULES = st.lists(
-    st.fixed_dictionaries(
-        {
-            "when": TREES,
-            "run": st.lists(st.sampled_from([*MANIFESTS, "unknown"]), max_size=3),
-            "send": st.lists(st.sampled_from(["pacs", "ehr"]), max_size=2),
-            "forward": st.lists(st.sampled_from(["pacs", "archive"]), max_size=2),
-            "priority": st.sampled_from(PRIORITY_ORDER),
-            "release": st.sampled_from(RELEASE_ORDER),
-            "stop": st.booleans(),
-        }
-    ),
-    max_size=4,
-).map(lambda given: [{**one, "name": f"rule {number}"} for number, one in enumerate(given)])
-AROUND = st.fixed_dictionaries(
-    {
-        "node.name": st.sampled_from([None, "ct1"]),
-        "study.received_time": st.sampled_from([None, "06:59", "12:00"]),
-        "patient.priors": st.sampled_from([None, ()]),
-    }
-)
 
 
 def holding(rules: tuple[Rule, ...], facts: Any) -> list[str]:
@@ -104,21 +42,39 @@ def holding(rules: tuple[Rule, ...], facts: Any) -> list[str]:
     return found
 
 
+def waiting(rules: tuple[Rule, ...], facts: Any, waited_s: float) -> list[str]:
+    """The rules that it finds waiting for an order, up to one that holds and stops."""
+    found = []
+    for one in rules:
+        if waited_s < one.wait_s and depends_on_order(one.when, facts):
+            found.append(one.name)
+        if one.stop and brute_force(one.when, facts) == RANK_OF_TRUE:
+            break
+    return found
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(strategies.studies(), RULES, AROUND)
+@given(strategies.studies(), RULES, AROUND, ORDERS, st.sampled_from([0.0, 60.0, 299.9, 300.0]))
 def test_engine_explanation_replay_and_a_plain_interpreter_agree(
-    study: Study, texts: list[dict[str, Any]], around: dict[str, Any]
+    study: Study, texts: list[dict[str, Any]], around: dict[str, Any], order: dict[str, Any], waited_s: float
 ) -> None:
     rules = BOOK.rules(texts)
-    subject = subject_of(study, around)
-    routing = decide(subject, rules, MANIFESTS)
+    subject = subject_of(study, around | order)
+    no_order = NoOrder("no order came", waited_s=waited_s) if order == NO_ORDER else None
+    routing = decide(subject, rules, MANIFESTS, no_order=no_order)
     recalled = subject_in(json.loads(json.dumps(record_of(subject))))
     replayed = outcome(recalled, rules, MANIFESTS)
 
     assert list(replayed.rules) == holding(rules, subject.facts) == holding(rules, recalled.facts)
+    assert replayed == outcome(subject, rules, MANIFESTS)
+    waited_for = waiting(rules, subject.facts, waited_s) if no_order else []
+    if waited_for:
+        assert [d.rule for d in routing.decisions] == waited_for
+        assert (routing.jobs, routing.forwards, routing.waits_s > waited_s) == ((), (), True)
+        return
+    assert routing.waits_s == 0
     explained = [d.rule for d in routing.decisions if d.is_yes and not d.pipeline and "stops here" not in d.reason]
     assert explained == list(replayed.rules)
-    assert replayed == outcome(subject, rules, MANIFESTS)
     decided = [(j.pipeline, j.inputs[0].series_uid, j.priority, j.release, j.send) for j in routing.jobs]
     decided += [(FORWARD, f.series_uid, f.priority, "at_once", f.to) for f in routing.forwards]
     assert [(j.pipeline, j.series_uid, j.priority, j.release, j.send) for j in replayed.jobs] == decided

@@ -45,6 +45,7 @@ rules = st.fixed_dictionaries(
         "release": st.sampled_from(["after_review", "shadow"]),
         "forward": st.lists(words, min_size=1, max_size=2, unique=True),
         "stop": st.just(value=True),
+        "wait_s": st.just(300),
         "examples": st.just([{"expect": "match", "series": [{"modality": "CT"}]}]),
     },
 )

@@ -189,6 +189,21 @@ class Cancelled(BaseModel):
     sent: dict[str, int]
 
 
+class OrderShape(BaseModel):
+    """An order as it is known."""
+
+    accession_number: str
+    at: datetime
+    patient_id: str
+    patient_id_issuer: str
+    procedure_code: str
+    procedure_description: str
+    reason: str
+    department: str
+    priority: str
+    scheduled_station: str
+
+
 class RoutedJob(BaseModel):
     id: str
     pipeline: str

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 JOINS: Final = ("all", "any")
 REGION, PRIOR = "has_region", "has_prior"
-_ORDER: Final = ("name", "when", "run", "send", "priority", "release", "forward", "stop", "examples")
+_ORDER: Final = ("name", "when", "run", "send", "priority", "release", "forward", "stop", "wait_s", "examples")
 _DEFAULTS: Final = {"priority": "routine", "release": "at_once", "forward": [], "stop": False, "examples": []}
 _TRUE: Final = "true"
 
