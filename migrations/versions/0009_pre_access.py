@@ -98,7 +98,14 @@ def _searching() -> None:
     is_open = sa.text("state <> 'proven'")
     its = ["state", "number"]
     op.create_index("deliveries_not_proven", "deliveries", its, sqlite_where=is_open, postgresql_where=is_open)
-    op.create_index("deliveries_to", "deliveries", ["destination", "number"])
+    any_one = sa.text("number > 0")
+    op.create_index(
+        "deliveries_to",
+        "deliveries",
+        ["destination", "number"],
+        sqlite_where=any_one,
+        postgresql_where=any_one,
+    )
     op.create_table(
         "study_sites",
         sa.Column("study_uid", sa.Text(), primary_key=True),

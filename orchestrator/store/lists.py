@@ -16,6 +16,7 @@ from orchestrator.store.deliveries import delivery_in, output_in
 from orchestrator.store.finding import are_few, found_marks, sent_by, unindexed
 from orchestrator.store.jobs import job_in
 from orchestrator.store.tables import (
+    ANY,
     NOT_PROVEN,
     QUARANTINED,
     TO_PROVE,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from orchestrator.domain.search import Mark, StudyQuery
 
 _OPEN_JOBS = ("waiting", "running", "delivering", "held", "failed")
+_ANY = text(f"deliveries.{ANY}")
+"""Lets a question go by the index `deliveries_to`."""
 _LISTED = tuple(column for column in studies.c if column.name not in ("facts", "retirement"))
 
 
@@ -154,7 +157,7 @@ class ListRows:
 
     def _ways(self, destination: str, sites: Sequence[str]) -> tuple[bool, bool]:
         """Whether few went to the destination, and few are of the sites."""
-        to = select(deliveries.c.number).where(deliveries.c.destination == destination)
+        to = select(deliveries.c.number).where(_ANY, deliveries.c.destination == destination)
         of_sites = bool(sites) and are_few(self._connection, sent_by(sites))
         return not of_sites and bool(destination) and are_few(self._connection, to), of_sites
 
@@ -195,6 +198,8 @@ class _Kind:
             yield (table.state if by_state else unindexed(table.state)) == self.state
         if self.destination:
             by_destination = self.are_few_to or not (self.state or self.are_of_few)
+            if by_destination:
+                yield _ANY
             yield (table.destination if by_destination else unindexed(table.destination)) == self.destination
 
 

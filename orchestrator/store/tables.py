@@ -317,7 +317,15 @@ Index(
     sqlite_where=text(NOT_PROVEN),
     postgresql_where=text(NOT_PROVEN),
 )
-Index("deliveries_to", deliveries.c.destination, deliveries.c.number)
+ANY: Final = "number > 0"
+"""True of every delivery: only what says so goes by this index, never what should go by those of what is open."""
+Index(
+    "deliveries_to",
+    deliveries.c.destination,
+    deliveries.c.number,
+    sqlite_where=text(ANY),
+    postgresql_where=text(ANY),
+)
 Index(
     "deliveries_quarantined",
     deliveries.c.destination,
