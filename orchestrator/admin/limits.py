@@ -19,10 +19,10 @@ _LINGER_S: Final = 2.0
 """How long a refused body is taken and forgotten: a connection that is closed before may cost the peer its answer."""
 
 _FEATURES: Final = (
-    *("accelerometer", "autoplay", "bluetooth", "browsing-topics", "camera", "display-capture", "encrypted-media"),
+    *("accelerometer", "autoplay", "browsing-topics", "camera", "display-capture", "encrypted-media"),
     *("fullscreen", "gamepad", "geolocation", "gyroscope", "hid", "idle-detection", "local-fonts", "magnetometer"),
     *("microphone", "midi", "payment", "picture-in-picture", "publickey-credentials-get", "screen-wake-lock", "serial"),
-    *("storage-access", "usb", "web-share", "window-management", "xr-spatial-tracking"),
+    *("storage-access", "usb", "window-management", "xr-spatial-tracking"),
 )
 _SOURCES: Final = (
     *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "connect-src 'self'"),
