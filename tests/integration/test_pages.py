@@ -7,7 +7,10 @@ import re
 from io import StringIO
 
 import pytest
+from fastapi.testclient import TestClient
 
+from orchestrator.admin.app import BODY_CAPS
+from orchestrator.admin.limits import Limits
 from orchestrator.domain.study import Patient
 from tests.fakes.system import CT, FakeSystem, rule, slices
 from tests.strategies import STUDY_UID, manifest_of
@@ -141,6 +144,18 @@ def test_text_that_is_no_rules_is_told_beside_it_and_never_lost(web, text):
     saved = operator.post("/rules/save", data={"text": text}, headers={**headers, "HX-Request": "true"})
     assert saved.status_code == 422
     assert operator.get("/api/v1/rules").json()["version"] == 1
+
+
+def test_ten_megabytes_of_rules_are_refused_before_anything_reads_them(web):
+    program = web.program("operator")
+    bounded = TestClient(Limits(web.app, BODY_CAPS), base_url="http://tendon.test")
+    given = {"Authorization": program.headers["Authorization"], "Content-Type": "application/json"}
+    answer = bounded.post("/api/v1/rules", content=b'{"rules": ["' + b"x" * (10 << 20) + b'"]}', headers=given)
+    assert (answer.status_code, answer.json()["code"]) == (413, "TND-6012")
+    browser = web.browser("operator")
+    form = {"text": "rules: [" + "1," * 600_000 + "]", "done": "text"}
+    assert "larger than" in browser.post(EDITOR, data=form, headers=token_of(browser)).text
+    assert browser.get("/api/v1/rules").json()["version"] == 1
 
 
 def test_the_editor_changes_rules_by_form(tmp_path):
