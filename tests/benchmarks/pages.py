@@ -149,7 +149,7 @@ def _receive_large(system: System) -> None:
 
 
 def _visits(system: System, years: Years) -> dict[str, Visit]:
-    app = application(system.pages, metrics=lambda: b"", states=dict)
+    app = application(system.desk, [])
     admin, common, rare = (_browser(app, name) for name in ("admin", COMMON, RARE))
     chance = Random(2)
 
